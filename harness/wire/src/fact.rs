@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ledger: what a workload really did, told by the tasks that did it.
+//!
+//! Facts, never verdicts: what a task called, with which flags, what came back, and the ten inode numbers
+//! that it read in `/proc/thread-self/ns/` before and after. The checker joins them to the log.
+//!
+//! Order: facts of one task come in its program order ([`Fact::number`] rises by one), and facts of
+//! successive tasks that got the same tid come in the order in which they held it. Between tasks
+//! that live at the same time nothing is promised: a child's facts may come before its parent's
+//! [`Act::Operation`] that made it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::namespace::NamespaceSet;
+
+/// The ledger's own number of a task. Never used twice in a run, whatever the kernel does with PIDs.
+///
+/// 1 is the agent's main task (PID 1 of the guest).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ActorId(pub u64);
+
+/// One entry of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// Who speaks.
+    pub actor: ActorId,
+    /// Position in the actor's own order, from 0 ([`Act::Start`] is 0; an exec goes on counting).
+    pub number: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// Preorder number of the scenario's step that this belongs to (0 is the first step).
+    pub step: u32,
+    pub act: Act,
+}
+
+/// What a task did or saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// First words of a task: how it was made (known to it from its parent), and its own set.
+    Start {
+        /// `None` for the agent's main task.
+        parent: Option<ActorId>,
+        call: Call,
+        /// All flags of the call, `CLONE_NEW*` and others.
+        flags: u64,
+        /// The maker's set just before the call.
+        parent_set: NamespaceSet,
+        set: NamespaceSet,
+    },
+    /// A call that makes a task or moves one has returned (told by its caller).
+    ///
+    /// An exec that succeeded is told by the new image, an exec that failed by the old one.
+    Operation {
+        call: Call,
+        /// All flags passed. For setns: `CLONE_NEW*` of the types that the *caller* knows to have joined
+        /// if it succeeded, as the contract's FLAGS; what was passed is `passed`.
+        flags: u64,
+        /// The raw flag argument (setns may pass 0).
+        passed: u64,
+        outcome: Outcome,
+        /// The caller's set before and after.
+        before: NamespaceSet,
+        after: NamespaceSet,
+    },
+    /// The task caused an audit event that carries a token.
+    Probe { kind: ProbeKind, token: u64, set: NamespaceSet },
+    /// `wait` has returned for a child.
+    Reaped { child: ActorId, tid: u32, status: i32 },
+    /// Last words before exit. A task that is killed has none.
+    End,
+    /// The agent's main task: all facts before it are in, and the log holds `nstrail-fence=NUMBER`.
+    Fence { number: u32 },
+    /// The agent's main task: state of the audit subsystem (see [`AuditFact`]).
+    Audit(AuditFact),
+}
+
+/// The system call that an operation used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// The agent's main task was started by the kernel.
+    Boot,
+    Clone,
+    Clone3,
+    Fork,
+    Vfork,
+    Unshare,
+    Setns,
+    Exec,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// A task was made: its number, and its tid in the initial pid namespace (0 if the caller
+    /// cannot know it; the child's own [`Act::Start`] has it).
+    Child { actor: ActorId, tid: u32 },
+    /// Success of a call that makes no task.
+    Done,
+    /// It failed with this errno.
+    Failed { errno: i32 },
+}
+
+/// Ways to cause an audit event with a token in it, and where the token stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// AUDIT_USER (1005): `msg='nstrail-token=TOKEN ...'`.
+    UserMessage,
+    /// SYSCALL (1300) by an `always,exit` rule on prctl: `a0=6e737472` (hex), `a1=TOKEN` (hex).
+    Syscall,
+    /// SECCOMP (1326) by SECCOMP_RET_LOG: `syscall=` is 1_000_000 + TOKEN (decimal).
+    Seccomp,
+    /// LOGIN (1006): `auid=` is TOKEN (decimal).
+    Login,
+    /// CONFIG_CHANGE (1305) by adding a rule: `key="nstrail-token-TOKEN"`.
+    ConfigChange,
+    /// NETFILTER_PKT (1324): IPv4 packet whose `daddr=` is 127.B.C.D, B.C.D being TOKEN's low 24 bits.
+    Packet,
+    /// URINGOP (1336), with a PATH record whose name ends in `nstrail-token-TOKEN`.
+    IoUring,
+    /// ANOM_ABEND (1701) of a child that dies by SIGSEGV: `sig=11`, `pid=` is the actor's.
+    Abend,
+}
+
+/// State of the audit subsystem, and what the collector counted: the parts of the proof of no loss.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuditFact {
+    /// AUDIT_GET (`struct audit_status`) at this moment.
+    Status { when: When, status: AuditStatus },
+    /// AUDIT_LIST_RULES: rules that can suppress records, and all others.
+    Rules { when: When, exclude: u32, task_never: u32, other: u32 },
+    /// What the collector saw, after the last fence.
+    Collected {
+        /// Records read from the unicast socket, which are those of the audit stream.
+        unicast: u64,
+        /// Records read from the multicast socket.
+        multicast: u64,
+        /// Unicast records before the first multicast one (boot, `op=init`: multicast cannot have them).
+        before_multicast: u64,
+        /// Position from which the two streams first differ in type or bytes; `None` if they are equal.
+        first_difference: Option<u64>,
+        /// ENOBUFS seen on either socket.
+        overruns: u64,
+        /// `Drops` of the two sockets in /proc/net/netlink.
+        unicast_drops: u64,
+        multicast_drops: u64,
+    },
+    /// The agent turned audit off (false) or on again (true) on purpose: between the two, sets are made silently.
+    Enabled(bool),
+}
+
+/// When a state was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Before the first step.
+    Before,
+    /// After the last step, before the last fence.
+    After,
+}
+
+/// `struct audit_status` (include/uapi/linux/audit.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    pub enabled: u32,
+    pub failure: u32,
+    pub pid: u32,
+    pub rate_limit: u32,
+    pub backlog_limit: u32,
+    pub lost: u32,
+    pub backlog: u32,
+    pub backlog_wait_time: u32,
+    pub backlog_wait_time_actual: u32,
+}
