@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod kernel;
+pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod report;
