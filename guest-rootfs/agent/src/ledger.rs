@@ -29,6 +29,7 @@ pub const PIPE_BUF: usize = libc::PIPE_BUF;
 const PIPE_SIZE: libc::c_int = 1024 * 1024;
 /// Above the longest fact; a test holds every variant to it.
 pub const MAX_FACT: usize = 512;
+const _: () = assert!(2 + MAX_FACT <= PIPE_BUF && MAX_FACT < FAILURE as usize);
 
 /// Length mark of an entry that asks the collector to say when it has come this far: u64 number.
 pub const SYNC: u16 = 0xFFFF;
@@ -286,8 +287,6 @@ mod tests {
             assert_eq!(u16::from_le_bytes([entry[0], entry[1]]) as usize, length - 2);
             assert_eq!(postcard::from_bytes::<Fact>(&entry[2..length]).unwrap(), fact);
         }
-        assert!(2 + MAX_FACT <= PIPE_BUF);
-        assert!(MAX_FACT < FAILURE as usize);
     }
 
     /// One test, because the descriptors are the process's.

@@ -6,9 +6,9 @@
 //! after the acknowledgement, and a record's payload is bytes, not text.
 
 use std::{
-    cell::Cell,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -108,9 +108,7 @@ fn status_payload(setting: Setting) -> [u8; 40] {
 /// Reads `struct audit_status`. Words that an older kernel does not have are 0.
 fn parse_status(payload: &[u8]) -> AuditStatus {
     let word = |index: usize| -> u32 {
-        payload
-            .get(4 * index..4 * index + 4)
-            .map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+        payload.get(4 * index..4 * index + 4).map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
     };
     AuditStatus {
         enabled: word(1),
@@ -129,7 +127,7 @@ fn parse_status(payload: &[u8]) -> AuditStatus {
 #[derive(Debug)]
 pub struct AuditSocket {
     fd: OwnedFd,
-    sequence: Cell<u32>,
+    sequence: AtomicU32,
 }
 
 impl AuditSocket {
@@ -151,8 +149,9 @@ impl AuditSocket {
 
     fn bind(groups: u32) -> io::Result<Self> {
         // SAFETY: plain system call.
-        let fd =
-            unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_AUDIT) };
+        let fd = unsafe {
+            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_AUDIT)
+        };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -173,7 +172,7 @@ impl AuditSocket {
         if bound < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { fd, sequence: Cell::new(0) })
+        Ok(Self { fd, sequence: AtomicU32::new(0) })
     }
 
     /// Makes room for so many bytes of records, above the system's limit (the kernel doubles the number for its own
@@ -204,8 +203,7 @@ impl AuditSocket {
     /// # Errors
     /// If the kernel does not take it.
     pub fn send(&self, message_type: u16, payload: &[u8]) -> io::Result<u32> {
-        let sequence = self.sequence.get().wrapping_add(1);
-        self.sequence.set(sequence);
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let mut header = header(message_type, payload.len(), sequence);
         let mut parts = [
             libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER },

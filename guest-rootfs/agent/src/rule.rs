@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn rules_that_can_hide_records_are_counted_apart() {
         let mut count = RuleCount::default();
-        let mut add = |list: u32, action: u32| count.add(&[list.to_ne_bytes(), action.to_ne_bytes()].concat());
+        let mut add =
+            |list: u32, action: u32| count.add(&[list.to_ne_bytes(), action.to_ne_bytes()].concat());
         add(5, 0);
         add(1, 0);
         add(1, 2);
