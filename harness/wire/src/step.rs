@@ -10,13 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    errno::Errno,
-    fact::ProbeKind,
-    namespace::NamespaceType,
-    rule::Rule,
-    scenario::size,
-};
+use crate::{errno::Errno, fact::ProbeKind, namespace::NamespaceType, rule::Rule, scenario::size};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
