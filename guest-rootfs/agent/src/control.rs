@@ -11,7 +11,7 @@ use nstrail_wire::{
     message::GuestMessage,
 };
 
-pub use crate::rule::AuditRule;
+pub use crate::rule::{AuditRule, RuleAction, RuleCalls, RuleField, RuleList, RuleValue};
 use crate::{
     collector::command::{Command, Connection, Reply},
     ledger::Ledger,

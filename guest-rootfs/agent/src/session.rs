@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nstrail_wire::{
