@@ -53,6 +53,7 @@ fn built(root: &Path) -> Result<PathBuf, AgentError> {
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .dir(root)
         .run()
