@@ -138,10 +138,9 @@ fn one_and_two_vcpus_and_ten_runs_give_the_same_canonical_form() {
     for run in 0..10 {
         let vcpus = if run % 2 == 0 { "1" } else { "2" };
         expect(0, out.path(), &["run", "smoke", "nest", "--vcpus", vcpus]);
-        forms.push(
-            ["smoke", "nest"]
-                .map(|name| fs::read_to_string(out.path().join("latest/6.12").join(name).join("canonical.txt")).unwrap()),
-        );
+        forms.push(["smoke", "nest"].map(|name| {
+            fs::read_to_string(out.path().join("latest/6.12").join(name).join("canonical.txt")).unwrap()
+        }));
     }
     for (run, form) in forms.iter().enumerate() {
         assert_eq!(form, &forms[0], "run {run}");
