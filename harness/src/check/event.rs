@@ -135,15 +135,12 @@ impl OpenEvent {
                 self.contextual = true;
                 self.acts = true;
                 self.pid_of(record);
-            }
-            Kind::PATH => {
-                self.contextual = true;
-                if let Some(name) = record.field("name")
-                    && let Some(token) = token_in(&name.decoded(), TOKEN_KEY, true)
-                {
-                    self.token_of(kind, ProbeKind::IoUring, token);
+                // A worker's PATH records have no names, so the number of the task that submitted stands for a token.
+                if let Some(pid) = self.pid {
+                    self.token_of(kind, ProbeKind::IoUring, u64::from(pid));
                 }
             }
+            Kind::PATH => self.contextual = true,
             Kind::LOGIN => {
                 self.contextual = true;
                 self.acts = true;
@@ -289,7 +286,7 @@ mod tests {
                 "mark=0x0 saddr=127.0.0.1 daddr=127.1.0.12 proto=17",
                 (ProbeKind::Packet, 65_548),
             ),
-            (Kind::PATH, "item=0 name=\"/tmp/nstrail-token-12\" inode=1", (ProbeKind::IoUring, 12)),
+            (Kind::URINGOP, "uring_op=37 success=yes exit=0 items=4 ppid=1 pid=12", (ProbeKind::IoUring, 12)),
             (
                 Kind::ANOM_ABEND,
                 "auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"a\" exe=\"/a\" sig=11 res=1",

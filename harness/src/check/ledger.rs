@@ -468,10 +468,10 @@ impl Core {
     }
 }
 
-/// How the log names a probe: an abend has no room for a token, so the dying task's pid stands for it.
+/// How the log names a probe: abends and io_uring events have no room for a token, so the task's pid stands for it.
 pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u64) {
     match kind {
-        ProbeKind::Abend => (kind, u64::from(pid)),
+        ProbeKind::Abend | ProbeKind::IoUring => (kind, u64::from(pid)),
         ProbeKind::Packet => (kind, token & 0xFF_FFFF),
         _ => (kind, token),
     }
