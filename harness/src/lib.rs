@@ -9,5 +9,6 @@ pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod report;
+pub mod run;
 pub mod snapshot;
 pub mod vm;

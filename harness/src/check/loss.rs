@@ -109,6 +109,15 @@ impl LossEvidence {
         self.records_behind_last_fence = 0;
     }
 
+    /// The kernel's `lost` counter at the end of the run.
+    pub fn lost(&self) -> Option<u32> {
+        self.after.map(|status| status.lost)
+    }
+
+    pub fn fences_agree(&self) -> bool {
+        !self.ledger_fences.is_empty() && self.ledger_fences == self.log_fences
+    }
+
     pub fn log_record(&mut self) {
         self.records_behind_last_fence += 1;
     }

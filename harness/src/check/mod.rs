@@ -102,6 +102,13 @@ impl<S: JoinedSink> Checker<S> {
         (self.core.into_result(), self.sink)
     }
 
+    /// Whether every fence of the ledger has been seen in the log too: nothing that was told of before the last
+    /// one is still on its way.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.core.loss.fences_agree()
+    }
+
     /// Sets and tasks that are held in memory at this moment.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
@@ -138,6 +145,7 @@ impl Core {
     fn into_result(mut self) -> CheckResult {
         self.figures.highest_auditnsid = self.log.holes.highest();
         let records = self.figures.records;
+        self.figures.lost = self.loss.lost();
         let loss = self.loss.prove(records);
         let (mut findings, mut counts) = self.findings.into_parts();
         if self.log.ours == 0 && records > 0 {

@@ -26,6 +26,8 @@ pub struct Figures {
     /// Events that carry a token and were joined to the probe that caused them.
     pub probes: u64,
     pub highest_auditnsid: u64,
+    /// The kernel's `lost` counter at the end; `None` if the ledger does not tell it.
+    pub lost: Option<u32>,
     /// Sets made while audit was disabled.
     pub silent_sets: u64,
     /// Facts joined to their definition.

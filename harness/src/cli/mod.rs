@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     };
     // The daemon is a child of ours: it must not install our signal handling, its parent ends it.
     if let Command::Virtiofsd { args } = cli.command {
-        return nstrail::vm::virtiofs::daemon_main(args);
+        return nstrail::vm::virtiofs::daemon_main(&args);
     }
     if let Err(error) = interrupt::install() {
         return Ending::error(&format!("cannot install signal handlers: {error}")).report();

@@ -2,4 +2,6 @@
 //! What is to be run: the project's folders, settings, scenarios.
 
 pub mod project;
+pub mod scenario;
 pub mod settings;
+pub mod title;

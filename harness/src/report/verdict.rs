@@ -90,16 +90,7 @@ fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
             let _ = writeln!(out, "      {}", one_line(line));
         }
     }
-    for finding in scenario.findings.iter().take(FINDINGS_SHOWN) {
-        render_finding(out, finding);
-    }
-    let unseen = scenario.findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + scenario.findings_not_listed;
-    if unseen > 0 {
-        let _ = writeln!(out, "    and {unseen} more, see {}", scenario.artifacts);
-    }
-    for doubt in &scenario.loss_doubts {
-        let _ = writeln!(out, "    not proven lossless: {}", one_line(doubt));
-    }
+    out.push_str(&findings(&scenario.findings, scenario.findings_not_listed, &scenario.loss_doubts));
     match &scenario.snapshot {
         SnapshotState::Changed { diff, pending, .. } => {
             for line in diff.lines() {
@@ -113,6 +104,26 @@ fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
         }
         SnapshotState::NotCompared { .. } | SnapshotState::Match { .. } => {}
     }
+}
+
+/// Findings and doubts as text.
+#[must_use]
+pub fn findings(findings: &[FindingSummary], not_listed: u64, doubts: &[String]) -> String {
+    let mut out = String::new();
+    for finding in findings.iter().take(FINDINGS_SHOWN) {
+        render_finding(&mut out, finding);
+    }
+    let unseen = findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + not_listed;
+    if unseen > 0 {
+        let _ = writeln!(
+            out,
+            "    and {unseen} more (hint: summary.json, or `nstrail check` on the scenario's folder)"
+        );
+    }
+    for doubt in doubts {
+        let _ = writeln!(out, "    not proven lossless: {}", one_line(doubt));
+    }
+    out
 }
 
 fn render_pending(out: &mut String, pending: Option<&str>) {

@@ -28,6 +28,9 @@ pub struct CaptureError {
     pub source: io::Error,
 }
 
+/// Name of the scenario in its folder.
+pub const SCENARIO: &str = "scenario.json";
+
 /// The open files of one scenario.
 #[derive(Debug)]
 pub struct Capture {
@@ -80,7 +83,7 @@ impl Capture {
     /// If the disk does not take it.
     pub fn record(&mut self, record_type: u16, record: &[u8]) -> Result<(), CaptureError> {
         self.line.clear();
-        nstrail_audit::write_raw_line(&mut self.line, record_type, record);
+        nstrail_audit::record::raw_line(record_type, record, &mut self.line);
         self.records += 1;
         self.audit.write(&self.line)
     }
