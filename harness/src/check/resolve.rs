@@ -39,10 +39,9 @@ impl Core {
 
     /// Judges the first fact of a task, if nothing is missing for it.
     fn step(&mut self, id: ActorId) -> bool {
-        let horizon = self.log.epoch.min(self.ledger.epoch);
         let Some(actor) = self.ledger.actors.get_mut(&id) else { return false };
         let Some(item) = actor.items.front() else { return false };
-        if item.epoch > horizon || matches!(item.awaited, Awaited::AwaitDefinition | Awaited::AwaitEvent) {
+        if item.epoch > self.horizon || matches!(item.awaited, Awaited::AwaitDefinition | Awaited::AwaitEvent) {
             return false;
         }
         if actor.awaits_birth() && !self.fallback_birth(id) {
@@ -173,6 +172,7 @@ impl Core {
         actor.hold = Hold::Boot;
         match &item.awaited {
             Awaited::Definition(init) => {
+                self.boot_set = Some(Arc::clone(init));
                 if !same_set(&init.op.set, set) {
                     let finding = Finding::new(Invariant::G2Init, set.to_string(), init.op.set.to_string());
                     self.findings.push(finding.record(&init.raw).fact(item.position, &item.fact));
@@ -353,12 +353,25 @@ impl Core {
                 }
                 let due = std::mem::take(&mut actor.due);
                 self.unpin(&due);
+                if actor.died_dark {
+                    // Its release, if it was the last member, may not have been logged.
+                    self.forget(actor.hold);
+                }
                 let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
-                if let Some(set) = self.leave(actor.hold, leaver, item.epoch, false)
-                    && let Some(state) = self.sets.get_mut(set)
-                {
-                    state.pins += 1;
-                    teller.due.push(set);
+                // The pin comes first: a set that is done with otherwise goes at once.
+                let due = match actor.hold {
+                    Hold::Set(set) => vec![set],
+                    _ => Vec::new(),
+                };
+                for set in &due {
+                    if let Some(state) = self.sets.get_mut(*set) {
+                        state.pins += 1;
+                    }
+                }
+                if self.leave(actor.hold, leaver, item.epoch, false).is_some() {
+                    teller.due.extend(due);
+                } else {
+                    self.unpin(&due);
                 }
             } else if let Hold::Set(set) = actor.hold
                 && let Some(state) = self.sets.get_mut(set)
@@ -530,7 +543,7 @@ impl Core {
     fn check_set(&mut self, hold: Hold, census: &NamespaceSet, item: &Item, when: &str) {
         let (list, definition) = match hold {
             Hold::Boot => {
-                let Some(init) = &self.log.init else { return };
+                let Some(init) = &self.boot_set else { return };
                 (init.op.set, Some(Arc::clone(init)))
             }
             Hold::Set(id) => {

@@ -29,6 +29,7 @@ impl Core {
         if target > self.swept {
             self.sweep(target - 1, false);
             self.swept = target;
+            self.horizon = target;
             let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
             waiting.sort_unstable();
             self.ledger.ready.extend(waiting);
@@ -37,9 +38,10 @@ impl Core {
 
     /// Ends all epochs up to this one.
     pub fn sweep(&mut self, epoch: u64, end: bool) {
+        self.horizon = epoch;
         self.flush_pairing(epoch);
         self.flush_probes(epoch);
-        if let Some((actor, number)) = self.boot.take() {
+        if let Some((actor, number, _)) = self.boot.take_if(|(_, _, told)| *told <= epoch) {
             self.arrived(actor, number, Awaited::NoDefinition);
         }
         loop {
@@ -310,7 +312,6 @@ impl Core {
     }
 
     fn judge_sets(&mut self, epoch: u64, end: bool) {
-        let dark = self.ledger.windows.range(..=epoch).any(|(_, count)| *count > 0);
         let (suspects, later) =
             std::mem::take(&mut self.suspects).into_iter().partition::<Vec<_>, _>(|(at, _, _)| *at <= epoch);
         self.suspects = later;
@@ -361,7 +362,7 @@ impl Core {
                     let wait = (set.soft
                         && set.emptied.is_some_and(|emptied| emptied >= epoch.min(self.ledger.epoch)))
                         || (set.uring && !end);
-                    if empty && set.joined && !set.reported && !dark && !set.untold && !wait {
+                    if empty && set.joined && !set.reported && !set.verified && !set.untold && !wait {
                         set.reported = true;
                         findings.push(
                             Finding::new(
@@ -376,7 +377,7 @@ impl Core {
                     if let Some(reappeared) = &set.reappeared
                         && reappeared.epoch <= epoch
                         && !set.reported
-                        && !dark
+                        && !set.verified
                         && set.members > 0
                     {
                         set.reported = true;
@@ -391,10 +392,6 @@ impl Core {
                             .lineage(id, made, lineage),
                         );
                     }
-                    // Audit was off when the last member left, or nothing more can be said: it may never come.
-                    if end || (empty && (dark || set.reported)) {
-                        done.push(id);
-                    }
                 }
             }
         }
@@ -402,7 +399,6 @@ impl Core {
             self.findings.push(finding);
         }
         for id in done {
-            self.sets.forget_numbers(id);
             self.sets.drop_set(id);
         }
     }
