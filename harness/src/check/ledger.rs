@@ -69,6 +69,8 @@ pub(super) struct Birth {
     pub told: Option<(u64, Fact)>,
     /// It was counted as a member of its maker's set.
     pub counted: bool,
+    /// The maker's set, kept until the child is judged.
+    pub origin: Option<u64>,
 }
 
 #[derive(Debug)]

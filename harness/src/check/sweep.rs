@@ -56,6 +56,10 @@ impl Core {
         self.judge_holes(epoch, end);
         self.judge_sets(epoch, end);
         self.judge_silent(end);
+        let unjudged = self.ledger.actors.values().flat_map(|actor| actor.items.front());
+        for item in unjudged.filter(|item| item.epoch <= epoch) {
+            self.ledger.held.entry(item.fact.pid).or_default().many = true;
+        }
         self.judge_loose(epoch);
         self.ledger.failed.retain(|_, calls| {
             calls.retain(|(at, _, _)| *at > epoch);
@@ -321,6 +325,7 @@ impl Core {
             if !untold {
                 findings.push(finding);
             }
+            self.unpin(&[id]);
         }
         let mut done = Vec::new();
         for (id, set) in self.sets.iter_mut() {
@@ -354,7 +359,7 @@ impl Core {
                             .lineage(id, made, lineage),
                         );
                     }
-                    if set.members == 0 && set.pins == 0 {
+                    if set.members == 0 && set.pins == 0 && (empty || !set.joined) {
                         done.push(id);
                     }
                 }

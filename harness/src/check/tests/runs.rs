@@ -22,16 +22,24 @@ fn explain(sim: &Sim, result: &crate::check::CheckResult) -> String {
         .collect();
     let ledger: Vec<String> =
         sim.ledger.iter().enumerate().map(|(at, fact)| format!("{at} {fact:?}")).collect();
-    format!("{:#?}\n{:?}\n{}\n{}", result.findings, result.loss, log.join("\n"), ledger.join("\n"))
+    format!("{:?}\n{:?}\n{}\n{}", result.findings, result.loss, log.join("\n"), ledger.join("\n"))
 }
 
 /// The same bytes, or what differs.
 fn assert_alike(sim: &Sim, one: &crate::check::CheckResult, other: &crate::check::CheckResult) {
     let only = |a: &crate::check::CheckResult, b: &crate::check::CheckResult| {
         let findings: Vec<_> = a.findings.iter().filter(|f| !b.findings.contains(f)).cloned().collect();
-        format!("{findings:#?}")
+        format!("{findings:?}")
     };
-    assert!(one == other, "only in the first: {}\nonly in the other: {}\n{:?}\n{:?}\n{}", only(one, other), only(other, one), one.counts, other.counts, explain(sim, one));
+    assert!(
+        one == other,
+        "only in the first: {}\nonly in the other: {}\n{:?}\n{:?}\n{}",
+        only(one, other),
+        only(other, one),
+        one.counts,
+        other.counts,
+        explain(sim, one)
+    );
 }
 
 fn assert_passes(sim: &Sim) {

@@ -473,6 +473,12 @@ impl Sim {
         token
     }
 
+    /// Other threads would not survive an exec.
+    fn has_threads(&self, task: usize) -> bool {
+        let pid = self.tasks[task].pid;
+        self.tasks.iter().filter(|other| other.alive && other.pid == pid).count() > 1
+    }
+
     fn end_vfork(&mut self, child: usize) {
         let parent = self.tasks[child].parent;
         if self.tasks[parent].waits_for == Some(child) {
@@ -639,7 +645,7 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
                 sim.setns(task, target, kind);
             }
         }
-        8 if task != 0 && !sim.tasks[task].thread => sim.exec(task),
+        8 if task != 0 && !sim.tasks[task].thread && !sim.has_threads(task) => sim.exec(task),
         9 => sim.fail(task, Call::Unshare, types),
         10..=12 => {
             let kinds = [
