@@ -45,12 +45,16 @@ pub(super) struct Core {
     pub ledger: Ledger,
     pub output: Vec<Output>,
     /// The first task's Start, which waits for `op=init`.
-    pub boot: Option<(ActorId, u32)>,
+    pub boot: Option<(ActorId, u32, u64)>,
+    /// Its definition, once judged.
+    pub boot_set: Option<Arc<Definition>>,
     /// Findings that fall if it turns out that a task could not tell its last act: epoch and set.
     pub suspects: Vec<(u64, u64, Finding)>,
     pub unborn: Vec<Unborn>,
     /// Epochs below this one are done with.
     pub swept: u64,
+    /// Facts up to this epoch may be judged.
+    pub horizon: u64,
     /// First ids of holes that were reported.
     pub holes_reported: std::collections::BTreeSet<u64>,
 }
@@ -68,9 +72,11 @@ impl Core {
             ledger: Ledger::default(),
             output: Vec::new(),
             boot: None,
+            boot_set: None,
             suspects: Vec::new(),
             unborn: Vec::new(),
             swept: 0,
+            horizon: 0,
             holes_reported: std::collections::BTreeSet::new(),
         }
     }
@@ -82,7 +88,7 @@ impl Core {
     /// The first task's Start has its definition.
     pub fn settle_boot(&mut self) {
         if let Some(init) = self.log.init.clone()
-            && let Some((actor, number)) = self.boot.take()
+            && let Some((actor, number, _)) = self.boot.take_if(|(_, _, epoch)| *epoch == init.epoch)
         {
             self.arrived(actor, number, super::ledger::Awaited::Definition(init));
         }

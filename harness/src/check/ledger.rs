@@ -7,7 +7,7 @@
 //! the call, because that says which set the maker was in; a vfork's maker speaks only afterwards.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -69,6 +69,8 @@ pub(super) struct Birth {
     pub told: Option<(u64, Fact)>,
     /// It was counted as a member of its maker's set.
     pub counted: bool,
+    /// The maker's set, kept until the child is judged.
+    pub origin: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,9 @@ pub(super) struct Actor {
     /// Sets it was in when it used io_uring: a worker may keep them.
     pub uring: Vec<u64>,
     pub ended_epoch: u64,
+    /// Windows without audit up to its last fact, and whether it may have died in one.
+    windows: u64,
+    pub died_dark: bool,
     /// A clone that moved it, for a child that never spoke.
     pub expected: Option<u64>,
 }
@@ -125,6 +130,8 @@ impl Actor {
             wakes: Vec::new(),
             uring: Vec::new(),
             ended_epoch: 0,
+            windows: 0,
+            died_dark: false,
             expected: None,
         }
     }
@@ -207,11 +214,11 @@ pub(super) struct Ledger {
     pub expectations: HashMap<(ProbeKind, u64), Expectation>,
     /// Audit is off.
     dark: bool,
+    windows: u64,
     pub silent: Vec<SilentSet>,
     /// Failed calls by the caller's tid: epoch, position, fact.
     pub failed: HashMap<u32, Vec<(u64, u64, Fact)>>,
     pub held: HashMap<u32, Held>,
-    pub windows: BTreeMap<u64, u64>,
     /// Tasks that are not over.
     alive: BTreeSet<ActorId>,
 }
@@ -257,6 +264,7 @@ impl Core {
             ));
         }
         actor.next = fact.number.wrapping_add(1);
+        actor.windows = self.ledger.windows;
         actor.tid = fact.tid;
         actor.pid = fact.pid;
         let mut item = Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), fact };
@@ -317,7 +325,8 @@ impl Core {
             Act::Audit(audit) => {
                 if let AuditFact::Enabled(on) = audit {
                     self.ledger.dark = !on;
-                    *self.ledger.windows.entry(epoch).or_default() += u64::from(!on);
+                    // Odd while audit is off.
+                    self.ledger.windows += 1;
                 }
                 self.loss.audit(audit);
             }
@@ -337,10 +346,12 @@ impl Core {
                 Awaited::AwaitDefinition
             };
         }
+        let windows = self.ledger.windows;
         for over in &item.over {
             self.ledger.alive.remove(over);
             if let Some(over) = self.ledger.actors.get_mut(over) {
                 over.gone = true;
+                over.died_dark = over.windows != windows || windows % 2 == 1;
             }
             self.ledger.ready.push(*over);
         }
@@ -360,7 +371,7 @@ impl Core {
         }
         self.ledger.ready.push(id);
         if waits && boot {
-            self.boot = Some((id, number));
+            self.boot = Some((id, number, epoch));
             self.settle_boot();
         } else if let (true, Some((op, set))) = (waits, pending) {
             self.push_move(tid, Move { actor: id, number, epoch, op, set });
@@ -478,6 +489,7 @@ pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u6
 }
 
 impl Actor {
+    /// A task that has not spoken yet.
     pub fn placeholder(id: ActorId) -> Self {
         Self::new(id)
     }

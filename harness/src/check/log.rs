@@ -269,17 +269,18 @@ impl Core {
             self.old_set(event, &definition);
         }
         if op.id == BOOT || !self.log.holes.take(op.id) {
-            let earlier = self.sets.get(op.id).map(|set| Arc::clone(&set.definition.raw));
-            let live = self.sets.get(op.id).is_some_and(|set| set.release.is_none());
-            let mut finding = Finding::new(
+            let live = self.sets.live(op.id).map(|set| Arc::clone(&set.definition.raw));
+            let gone = self.sets.gone(op.id).map(|gone| Arc::clone(&gone.definition.raw));
+            let finding = Finding::new(
                 Invariant::G3Unique,
                 format!("an id above {:#x}, or one that was jumped over", self.log.holes.highest()),
                 format!("{:#x} is defined again", op.id),
             )
-            .record(&raw);
-            finding = finding.records(&earlier);
+            .record(&raw)
+            .records(&live)
+            .records(&gone);
             self.findings.push(finding);
-            if !live && op.id != BOOT {
+            if live.is_none() && op.id != BOOT {
                 self.sets.define(Arc::clone(&definition));
             }
         } else {
@@ -360,17 +361,8 @@ impl Core {
     fn old_set(&mut self, event: &OpenEvent, definition: &Arc<Definition>) {
         let op = &definition.op;
         let raw = &definition.raw;
-        if let Some(set) = self.sets.get(op.old) {
-            if let Some(release) = &set.release {
-                let own = event.releases.iter().any(|(id, _)| *id == op.old) && op.op != Op::Clone;
-                let (invariant, expected) = if own {
-                    (Invariant::G5Event, "the definition first, then the release of the old set")
-                } else {
-                    (Invariant::G5Last, "no operation by a member of a released set")
-                };
-                let finding = Finding::new(invariant, expected, format!("{:#x} was released before", op.old));
-                self.findings.push(finding.record(&release.raw).record(raw));
-            } else if let Some(reappeared) = &set.reappeared
+        if let Some(set) = self.sets.live(op.old) {
+            if let Some(reappeared) = &set.reappeared
                 && op.op == Op::Clone
             {
                 let finding = Finding::new(
@@ -382,24 +374,28 @@ impl Core {
             }
             return;
         }
+        let own = event.releases.iter().any(|(id, _)| *id == op.old) && op.op != Op::Clone;
+        if own {
+            let expected = "the definition first, then the release of the old set";
+            let finding =
+                Finding::new(Invariant::G5Event, expected, format!("{:#x} was released before", op.old));
+            self.findings.push(finding.records(&event.raws));
+            return;
+        }
         self.unknown(op.old, Invariant::G4First, raw);
     }
 
     /// A record names an id of which no set is in the table.
     fn unknown(&mut self, id: u64, invariant: Invariant, raw: &Arc<Raw>) {
-        let gone = self.sets.positions(id);
         let jumped = id > self.log.holes.highest() || self.log.holes.contains(id);
+        let gone = self.sets.gone(id).map(|gone| Arc::clone(&gone.release));
         if gone.is_some() || !jumped {
-            let invariant = if invariant == Invariant::G5One { invariant } else { Invariant::G5Last };
-            let finding = Finding::new(
-                invariant,
-                format!("nothing about {id:#x} after its release"),
-                gone.map_or_else(
-                    || format!("{id:#x} was released long before"),
-                    |(_, release)| format!("{id:#x} was released by record {}", release.unwrap_or(0)),
-                ),
-            );
-            self.findings.push(finding.record(raw));
+            let (invariant, expected) = match invariant {
+                Invariant::G5One => (Invariant::G5One, format!("one release of {id:#x}")),
+                _ => (Invariant::G5Last, format!("nothing about {id:#x} after its release")),
+            };
+            let found = if gone.is_some() { "this record, behind it" } else { "this record, long behind it" };
+            self.findings.push(Finding::new(invariant, expected, found).record(raw).records(&gone));
             return;
         }
         let epoch = self.log.epoch;
@@ -430,24 +426,13 @@ impl Core {
             self.findings.push(finding.record(&raw));
             return;
         }
-        match self.sets.get_mut(op.id) {
-            Some(set) => {
-                if let Some(first) = &set.release {
-                    let finding =
-                        Finding::new(Invariant::G5One, format!("one release of {:#x}", op.id), "two");
-                    self.findings.push(finding.record(&first.raw).record(&raw));
-                    return;
-                }
-                set.release =
-                    Some(Release { pid: op.pid, tid: op.tid, stamp, epoch: self.log.epoch, by, raw });
-                self.sets.forget_numbers(op.id);
-            }
-            None => {
-                self.unknown(op.id, Invariant::G5One, &raw);
-                if let Some(undefined) = self.log.undefined.get_mut(&op.id) {
-                    undefined.release.get_or_insert(raw);
-                }
-            }
+        if self.sets.live(op.id).is_some() {
+            let epoch = self.log.epoch;
+            self.sets.release(op.id, Release { pid: op.pid, tid: op.tid, stamp, epoch, by, raw });
+        } else {
+            self.unknown(op.id, Invariant::G5One, &raw);
+            let Some(undefined) = self.log.undefined.get_mut(&op.id) else { return };
+            undefined.release.get_or_insert(raw);
         }
         self.released(op.id, by);
         self.settle(op.id);
@@ -460,15 +445,8 @@ impl Core {
             self.findings.push(finding.record(raw));
             return;
         }
-        match self.sets.get(id) {
-            Some(set) => {
-                if let Some(release) = &set.release {
-                    let expected = format!("nothing about {id:#x} after its release");
-                    let finding = Finding::new(Invariant::G5Last, expected, "an AUDIT_NSID that names it");
-                    self.findings.push(finding.record(&release.raw).record(raw));
-                }
-            }
-            None => self.unknown(id, Invariant::G4First, raw),
+        if self.sets.live(id).is_none() {
+            self.unknown(id, Invariant::G4First, raw);
         }
     }
 
@@ -563,6 +541,15 @@ impl Core {
         }
     }
 
+    /// Where a set's definition and release stand, and a definition that has one of its numbers as a new one.
+    fn positions(&self, id: u64) -> Option<(u64, Option<u64>, Option<Arc<Definition>>)> {
+        if let Some(set) = self.sets.live(id) {
+            return Some((set.definition.position(), None, set.reappeared.clone()));
+        }
+        let gone = self.sets.gone(id)?;
+        Some((gone.definition.position(), Some(gone.release.position), gone.reappeared.clone()))
+    }
+
     fn check_names(&mut self, event: &OpenEvent) {
         if event.names.len() > 1 {
             let finding =
@@ -572,7 +559,7 @@ impl Core {
         let name = event.names.first().copied();
         if let Some((id, at)) = name
             && id != BOOT
-            && let Some((defined, released)) = self.sets.positions(id)
+            && let Some((defined, released, reappeared)) = self.positions(id)
         {
             let moving = event.definitions.iter().any(|definition| definition.op.id == id);
             if defined > event.first && defined < at && !moving {
@@ -593,7 +580,7 @@ impl Core {
             }
             if event.acts
                 && !moving
-                && let Some(reappeared) = self.sets.get(id).and_then(|set| set.reappeared.clone())
+                && let Some(reappeared) = reappeared
                 && event.first > reappeared.position()
             {
                 let finding = Finding::new(

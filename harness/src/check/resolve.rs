@@ -39,10 +39,10 @@ impl Core {
 
     /// Judges the first fact of a task, if nothing is missing for it.
     fn step(&mut self, id: ActorId) -> bool {
-        let horizon = self.log.epoch.min(self.ledger.epoch);
         let Some(actor) = self.ledger.actors.get_mut(&id) else { return false };
         let Some(item) = actor.items.front() else { return false };
-        if item.epoch > horizon || matches!(item.awaited, Awaited::AwaitDefinition | Awaited::AwaitEvent) {
+        if item.epoch > self.horizon || matches!(item.awaited, Awaited::AwaitDefinition | Awaited::AwaitEvent)
+        {
             return false;
         }
         if actor.awaits_birth() && !self.fallback_birth(id) {
@@ -109,7 +109,8 @@ impl Core {
             set.untold = true;
         }
         if let Some(actor) = self.ledger.actors.get_mut(&id) {
-            actor.birth = Some(Birth { hold, pid, tid, due: Vec::new(), told: None, counted: false });
+            actor.birth =
+                Some(Birth { hold, pid, tid, due: Vec::new(), told: None, counted: false, origin: None });
         }
     }
 
@@ -125,7 +126,10 @@ impl Core {
     }
 
     fn judge(&mut self, actor: &mut Actor, item: &Item) {
-        self.ledger.held.entry(item.fact.pid).or_default().add(actor.hold);
+        let held = self.ledger.held.entry(item.fact.pid).or_default();
+        held.add(actor.hold);
+        // A fact that is judged late says nothing about the events of this epoch.
+        held.many |= item.epoch < self.horizon;
         let acts = !matches!(item.fact.act, Act::Fence { .. } | Act::Audit(_) | Act::Start { .. });
         if acts {
             self.check_live(actor.hold, item);
@@ -173,6 +177,7 @@ impl Core {
         actor.hold = Hold::Boot;
         match &item.awaited {
             Awaited::Definition(init) => {
+                self.boot_set = Some(Arc::clone(init));
                 if !same_set(&init.op.set, set) {
                     let finding = Finding::new(Invariant::G2Init, set.to_string(), init.op.set.to_string());
                     self.findings.push(finding.record(&init.raw).fact(item.position, &item.fact));
@@ -202,6 +207,7 @@ impl Core {
             due: Vec::new(),
             told: None,
             counted: false,
+            origin: None,
         });
         self.ledger.held.entry(item.fact.pid).or_default().add(birth.hold);
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
@@ -250,6 +256,9 @@ impl Core {
             }
         }
         self.check_set(actor.hold, set, item, "at its first look");
+        if let Some(origin) = birth.origin {
+            self.unpin(&[origin]);
+        }
     }
 
     /// The maker's word of a child.
@@ -266,7 +275,7 @@ impl Core {
         if counted {
             self.enter(maker.hold);
         }
-        let due = if moves { std::mem::take(&mut maker.due) } else { Vec::new() };
+        let mut due = if moves { std::mem::take(&mut maker.due) } else { Vec::new() };
         let state = self.ledger.actors.entry(child).or_insert_with(|| Actor::placeholder(child));
         if state.started || state.birth.is_some() {
             // Judged without this word, at a fence.
@@ -276,6 +285,11 @@ impl Core {
         if state.tid == 0 {
             state.tid = tid;
         }
+        // What is said of the maker's set must not depend on whether it is done with by then.
+        let origin = match maker.hold {
+            Hold::Set(id) if moves => Some(id),
+            _ => None,
+        };
         state.expected = moves.then_some(flags);
         state.maker = Some(maker_of(item));
         state.hold = if moves { Hold::Unknown } else { maker.hold };
@@ -283,10 +297,14 @@ impl Core {
             hold: maker.hold,
             pid: item.fact.pid,
             tid: item.fact.tid,
-            due,
+            due: std::mem::take(&mut due),
             told: Some((item.position, item.fact.clone())),
             counted,
+            origin,
         });
+        if let Some(origin) = origin {
+            self.pin(origin);
+        }
         self.ledger.ready.push(child);
     }
 
@@ -350,15 +368,29 @@ impl Core {
                 }
                 if let Some(birth) = actor.birth.take() {
                     self.unpin(&birth.due);
+                    if let Some(origin) = birth.origin {
+                        self.unpin(&[origin]);
+                    }
                 }
                 let due = std::mem::take(&mut actor.due);
                 self.unpin(&due);
+                if actor.died_dark {
+                    // Its release, if it was the last member, may not have been logged.
+                    self.forget(actor.hold);
+                }
                 let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
-                if let Some(set) = self.leave(actor.hold, leaver, item.epoch, false)
-                    && let Some(state) = self.sets.get_mut(set)
-                {
-                    state.pins += 1;
-                    teller.due.push(set);
+                // The pin comes first: a set that is done with otherwise goes at once.
+                let due = match actor.hold {
+                    Hold::Set(set) => vec![set],
+                    _ => Vec::new(),
+                };
+                for set in &due {
+                    self.pin(*set);
+                }
+                if self.leave(actor.hold, leaver, item.epoch, false).is_some() {
+                    teller.due.extend(due);
+                } else {
+                    self.unpin(&due);
                 }
             } else if let Hold::Set(set) = actor.hold
                 && let Some(state) = self.sets.get_mut(set)
@@ -530,7 +562,7 @@ impl Core {
     fn check_set(&mut self, hold: Hold, census: &NamespaceSet, item: &Item, when: &str) {
         let (list, definition) = match hold {
             Hold::Boot => {
-                let Some(init) = &self.log.init else { return };
+                let Some(init) = &self.boot_set else { return };
                 (init.op.set, Some(Arc::clone(init)))
             }
             Hold::Set(id) => {
@@ -701,10 +733,19 @@ impl Core {
                     None => finding.fact(item.position, &item.fact),
                 };
                 let finding = self.with_lineage(finding, Hold::Set(*id));
+                // The set stays until the fence, which knows whether this holds.
+                self.pin(*id);
                 self.suspects.push((item.epoch, *id, finding));
             }
         }
         self.unpin(due);
+    }
+
+    /// The set stays, even if it is done with otherwise.
+    pub fn pin(&mut self, id: u64) {
+        if let Some(set) = self.sets.get_mut(id) {
+            set.pins += 1;
+        }
     }
 
     pub fn unpin(&mut self, due: &[u64]) {

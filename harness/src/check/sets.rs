@@ -5,7 +5,10 @@
 //! left by the last member in the ledger. So the table grows with live containers, and with how far one
 //! stream is ahead of the other.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use nstrail_audit::{NsidOp, Op, Stamp, model::Lineage};
 use nstrail_wire::namespace::{NamespaceSet, NamespaceType};
@@ -160,13 +163,22 @@ pub(super) struct Sets {
     map: HashMap<u64, Set>,
     boot: NamespaceSet,
     incarnations: HashMap<(&'static str, u32), Incarnation>,
-    /// Positions of definition and release of the sets dropped last.
-    gone: HashMap<u64, (u64, u64)>,
-    gone_order: std::collections::VecDeque<u64>,
+    /// Sets released last, in the order of the log: what the log's side needs to know of them does not depend
+    /// on when the ledger's side has done with them.
+    gone: HashMap<u64, Gone>,
+    gone_order: VecDeque<u64>,
 }
 
-/// Sets whose positions are remembered after they are dropped; above the window in which events stay open.
-const GONE: usize = 16_384;
+/// A released set, as the log tells of it.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub definition: Arc<Definition>,
+    pub release: Arc<Raw>,
+    pub reappeared: Option<Arc<Definition>>,
+}
+
+/// Released sets that are remembered; above the window in which events stay open.
+const GONE: usize = 4096;
 
 impl Sets {
     pub fn get(&self, id: u64) -> Option<&Set> {
@@ -185,20 +197,40 @@ impl Sets {
         self.map.len()
     }
 
-    /// Positions of definition and release.
-    pub fn positions(&self, id: u64) -> Option<(u64, Option<u64>)> {
-        match self.map.get(&id) {
-            Some(set) => {
-                Some((set.definition.position(), set.release.as_ref().map(|release| release.raw.position)))
-            }
-            None => self.gone.get(&id).map(|(definition, release)| (*definition, Some(*release))),
+    /// A set that is defined and not released.
+    pub fn live(&self, id: u64) -> Option<&Set> {
+        self.map.get(&id).filter(|set| set.release.is_none())
+    }
+
+    /// A set that was released not long ago.
+    pub fn gone(&self, id: u64) -> Option<&Gone> {
+        self.gone.get(&id)
+    }
+
+    /// Takes the release of a live set.
+    pub fn release(&mut self, id: u64, release: Release) {
+        let Some(set) = self.map.get_mut(&id) else { return };
+        let gone = Gone {
+            definition: Arc::clone(&set.definition),
+            release: Arc::clone(&release.raw),
+            reappeared: set.reappeared.take(),
+        };
+        set.release = Some(release);
+        self.forget_numbers(id);
+        if self.gone.insert(id, gone).is_none() {
+            self.gone_order.push_back(id);
+        }
+        if self.gone_order.len() > GONE
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
         }
     }
 
     /// Lineage of a set made from `old`.
     pub fn lineage_from(&self, old: u64) -> Lineage {
         use nstrail_audit::model::{Ancestor, MAX_LINEAGE};
-        let Some(set) = self.map.get(&old) else {
+        let Some(set) = self.live(old) else {
             return Lineage { ancestors: vec![Ancestor { id: old, made: None }], forgotten: 0 };
         };
         let definition = &set.definition;
@@ -254,7 +286,7 @@ impl Sets {
     }
 
     /// The set's namespaces have no claim on their numbers any more.
-    pub fn forget_numbers(&mut self, id: u64) {
+    fn forget_numbers(&mut self, id: u64) {
         let Some(set) = self.map.get(&id) else { return };
         for (entry, inum) in set.definition.op.set.iter() {
             let key = (entry.type_name(), inum);
@@ -268,16 +300,7 @@ impl Sets {
     }
 
     pub fn drop_set(&mut self, id: u64) {
-        if let Some(set) = self.map.remove(&id) {
-            let release = set.release.as_ref().map_or(u64::MAX, |release| release.raw.position);
-            self.gone.insert(id, (set.definition.position(), release));
-            self.gone_order.push_back(id);
-            if self.gone_order.len() > GONE
-                && let Some(old) = self.gone_order.pop_front()
-            {
-                self.gone.remove(&old);
-            }
-        }
+        self.map.remove(&id);
     }
 }
 

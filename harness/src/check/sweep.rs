@@ -29,6 +29,7 @@ impl Core {
         if target > self.swept {
             self.sweep(target - 1, false);
             self.swept = target;
+            self.horizon = target;
             let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
             waiting.sort_unstable();
             self.ledger.ready.extend(waiting);
@@ -37,9 +38,10 @@ impl Core {
 
     /// Ends all epochs up to this one.
     pub fn sweep(&mut self, epoch: u64, end: bool) {
+        self.horizon = epoch;
         self.flush_pairing(epoch);
         self.flush_probes(epoch);
-        if let Some((actor, number)) = self.boot.take() {
+        if let Some((actor, number, _)) = self.boot.take_if(|(_, _, told)| *told <= epoch) {
             self.arrived(actor, number, Awaited::NoDefinition);
         }
         loop {
@@ -54,6 +56,10 @@ impl Core {
         self.judge_holes(epoch, end);
         self.judge_sets(epoch, end);
         self.judge_silent(end);
+        let unjudged = self.ledger.actors.values().flat_map(|actor| actor.items.front());
+        for item in unjudged.filter(|item| item.epoch <= epoch) {
+            self.ledger.held.entry(item.fact.pid).or_default().many = true;
+        }
         self.judge_loose(epoch);
         self.ledger.failed.retain(|_, calls| {
             calls.retain(|(at, _, _)| *at > epoch);
@@ -310,7 +316,6 @@ impl Core {
     }
 
     fn judge_sets(&mut self, epoch: u64, end: bool) {
-        let dark = self.ledger.windows.range(..=epoch).any(|(_, count)| *count > 0);
         let (suspects, later) =
             std::mem::take(&mut self.suspects).into_iter().partition::<Vec<_>, _>(|(at, _, _)| *at <= epoch);
         self.suspects = later;
@@ -320,6 +325,7 @@ impl Core {
             if !untold {
                 findings.push(finding);
             }
+            self.unpin(&[id]);
         }
         let mut done = Vec::new();
         for (id, set) in self.sets.iter_mut() {
@@ -353,7 +359,7 @@ impl Core {
                             .lineage(id, made, lineage),
                         );
                     }
-                    if set.members == 0 && set.pins == 0 {
+                    if set.members == 0 && set.pins == 0 && (empty || !set.joined) {
                         done.push(id);
                     }
                 }
@@ -361,7 +367,7 @@ impl Core {
                     let wait = (set.soft
                         && set.emptied.is_some_and(|emptied| emptied >= epoch.min(self.ledger.epoch)))
                         || (set.uring && !end);
-                    if empty && set.joined && !set.reported && !dark && !set.untold && !wait {
+                    if empty && set.joined && !set.reported && !set.verified && !set.untold && !wait {
                         set.reported = true;
                         findings.push(
                             Finding::new(
@@ -376,7 +382,7 @@ impl Core {
                     if let Some(reappeared) = &set.reappeared
                         && reappeared.epoch <= epoch
                         && !set.reported
-                        && !dark
+                        && !set.verified
                         && set.members > 0
                     {
                         set.reported = true;
@@ -391,10 +397,6 @@ impl Core {
                             .lineage(id, made, lineage),
                         );
                     }
-                    // Audit was off when the last member left, or nothing more can be said: it may never come.
-                    if end || (empty && (dark || set.reported)) {
-                        done.push(id);
-                    }
                 }
             }
         }
@@ -402,7 +404,6 @@ impl Core {
             self.findings.push(finding);
         }
         for id in done {
-            self.sets.forget_numbers(id);
             self.sets.drop_set(id);
         }
     }
