@@ -8,7 +8,10 @@ use crate::process::{ChildSpec, ProcessError};
 
 /// Variables of ours that would change a build behind the cache key's back, or tie it to the make that started
 /// us.
-const FOREIGN: [&str; 25] = [
+const FOREIGN: [&str; 28] = [
+    "LANGUAGE",
+    "LC_CTYPE",
+    "LC_MESSAGES",
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",
@@ -82,7 +85,9 @@ pub(super) fn reproducible(spec: ChildSpec) -> ChildSpec {
         .env("KBUILD_BUILD_VERSION", "1")
         // Set and empty: no `+` after the version where the cache lies in somebody's git tree.
         .env("LOCALVERSION", "")
-        .env("LC_ALL", "C.UTF-8")
+        // kbuild takes LC_ALL away again; messages must be in the language that we look for errors in.
+        .env("LC_ALL", "C")
+        .env("LANG", "C")
 }
 
 fn variable<'a>(variables: &'a [MakeVariable], name: &str) -> Option<&'a str> {
