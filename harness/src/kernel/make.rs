@@ -63,8 +63,12 @@ impl Make<'_> {
             spec = spec.arg(format!("{key}={value}"));
         }
         if let Some(folder) = self.ccache {
+            let compiler = compiler(self.variables);
+            // A ccache in front of a ccache refuses to run.
+            if !compiler.starts_with("ccache ") {
+                spec = spec.arg(format!("CC=ccache {compiler}"));
+            }
             spec = spec
-                .arg(format!("CC=ccache {}", compiler(self.variables)))
                 .env("CCACHE_DIR", folder)
                 // The same file in another tree is the same file: kbuild's paths are relative.
                 .env("CCACHE_NOHASHDIR", "1")

@@ -26,6 +26,7 @@ $(O)/%.o: kernel/%.c include/common.h
 	@echo '  CC      kernel/$*.o'
 	@test ! -e KILLED || { echo half > $@; kill -9 $$PPID; }
 	@$(CC) -Iinclude -c -ffreestanding -o $@ $<
+	@touch $(O)/.$*.o.cmd
 $(O)/vmlinux: $(objects)
 	@echo '  LD      vmlinux'
 	@ld -e f -o $@ $(objects)

@@ -230,22 +230,26 @@ fn a_pristine_tree_that_was_damaged_is_restored() {
 #[test]
 fn what_a_killed_make_has_half_written_is_not_taken_for_finished() {
     let mut bench = Bench::new();
+    bench.series(&[&edit_b("3")]);
+    bench.build();
     // The tree's own files are checked: the file that gets make killed comes with the series.
-    bench.series(&["--- /dev/null\n+++ b/KILLED\n@@ -0,0 +1 @@\n+x\n"]);
+    let killed = "--- /dev/null\n+++ b/KILLED\n@@ -0,0 +1 @@\n+x\n";
+    bench.series(&[&edit_b("4"), killed]);
     let error = bench.try_build().0.unwrap_err();
     let KernelError::Build { source: ProcessError::Failed { status, .. }, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(status.signal(), Some(libc::SIGKILL));
-    let object = bench.patched().join("o-base-audit-namespaces-virtio/a.o");
+    let object = bench.patched().join("o-base-audit-namespaces-virtio/b.o");
     assert_eq!(std::fs::read_to_string(&object).unwrap(), "half\n");
     // Newer than every source: make alone would link it.
     let later = SystemTime::now() + Duration::from_secs(60);
     std::fs::File::open(&object).unwrap().set_modified(later).unwrap();
-    bench.series(&[&edit_b("3")]);
+    bench.series(&[&edit_b("5")]);
     let (image, seen) = bench.build();
     assert!(!image.cached && seen.damaged() == 1);
-    assert_eq!(seen.steps(), ["CC kernel/a.o", "CC kernel/b.o", "LD vmlinux"]);
+    // And what was whole stays.
+    assert_eq!(seen.steps(), ["CC kernel/b.o", "LD vmlinux"]);
 }
 
 #[test]
