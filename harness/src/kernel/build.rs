@@ -15,6 +15,7 @@ use super::series::{AppliedPatch, Series, SeriesError};
 use super::source::{Source, SourceError, SourceSpec};
 use super::store::{Store, StoreError, io_error, write_whole};
 use super::tree::{Tree, TreeLabel, build_folder};
+use super::versions::KernelLine;
 use crate::process::{ChildSpec, ProcessError};
 
 /// What to build. The spec before the thing.
@@ -276,6 +277,7 @@ impl Job<'_> {
         let make = Make { src: &src, o: &o, variables: &self.spec.make, ccache: ccache.as_deref() };
 
         let start = Instant::now();
+        let full = !folder.exists();
         tree.begin(&o, events)?;
         events(BuildEvent::Configuring);
         let configured = configure(&make, self.fragments, &log);
@@ -289,7 +291,6 @@ impl Job<'_> {
         times.configure = start.elapsed();
 
         let start = Instant::now();
-        let full = !folder.join("vmlinux").exists();
         let steps = self.make(tree, &make, full, &log, events)?;
         let built = self.image(&folder, &log, steps)?;
         times.build = start.elapsed();
@@ -310,7 +311,8 @@ impl Job<'_> {
             jobs => jobs,
         };
         events(BuildEvent::Building { jobs, log: log.to_owned() });
-        let total = if full { tree.steps(make.o) } else { None };
+        let known = || KernelLine::of(&self.source.version).and_then(|line| line.steps);
+        let total = if full { tree.steps(make.o).or_else(known) } else { None };
         let mut steps = 0;
         let mut errors = ErrorWatch::default();
         let spec = make.spec().arg(format!("-j{jobs}")).arg("vmlinux").log(log).limit(self.spec.limit);

@@ -69,7 +69,8 @@ pub enum BuildEvent {
     Step {
         /// Steps so far.
         done: u32,
-        /// Steps of the last full build of this configuration, if there was one and this one is full.
+        /// Steps to expect, for a full build: those of the last one, or of versions.toml. Only a measure: there
+        /// may be more.
         total: Option<u32>,
         /// `CC`, `LD`, ...
         tool: String,

@@ -516,7 +516,7 @@ config MACRO
     #[test]
     fn unmet_dependencies_are_named_with_their_values() {
         let config = "CONFIG_NET=y\nCONFIG_INET=y\nCONFIG_SMP=y\nCONFIG_B=\"x\"\n";
-        let expected = "unmet: (A [=n] || B [=\"x\"] != x), NETFILTER [=n], !SMP [=y], EXPERT [=n]";
+        let expected = "unmet: (A [=n] || B [=\"x\"] != x), EXPERT [=n], NETFILTER [=n], !SMP [=y]";
         assert_eq!(blame("TARGET", config), expected);
         assert_eq!(blame("INET", ""), "unmet: NET [=n]");
         assert_eq!(blame("ARCH", "CONFIG_NET=y\n"), "unmet: !NET [=y]");

@@ -8,7 +8,10 @@ use crate::process::{ChildSpec, ProcessError};
 
 /// Variables of ours that would change a build behind the cache key's back, or tie it to the make that started
 /// us.
-const FOREIGN: [&str; 25] = [
+const FOREIGN: [&str; 28] = [
+    "LANGUAGE",
+    "LC_CTYPE",
+    "LC_MESSAGES",
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",
@@ -60,8 +63,12 @@ impl Make<'_> {
             spec = spec.arg(format!("{key}={value}"));
         }
         if let Some(folder) = self.ccache {
+            let compiler = compiler(self.variables);
+            // A ccache in front of a ccache refuses to run.
+            if !compiler.starts_with("ccache ") {
+                spec = spec.arg(format!("CC=ccache {compiler}"));
+            }
             spec = spec
-                .arg(format!("CC=ccache {}", compiler(self.variables)))
                 .env("CCACHE_DIR", folder)
                 // The same file in another tree is the same file: kbuild's paths are relative.
                 .env("CCACHE_NOHASHDIR", "1")
@@ -82,7 +89,9 @@ pub(super) fn reproducible(spec: ChildSpec) -> ChildSpec {
         .env("KBUILD_BUILD_VERSION", "1")
         // Set and empty: no `+` after the version where the cache lies in somebody's git tree.
         .env("LOCALVERSION", "")
-        .env("LC_ALL", "C.UTF-8")
+        // kbuild takes LC_ALL away again; messages must be in the language that we look for errors in.
+        .env("LC_ALL", "C")
+        .env("LANG", "C")
 }
 
 fn variable<'a>(variables: &'a [MakeVariable], name: &str) -> Option<&'a str> {

@@ -279,8 +279,8 @@ impl Store {
         let _lock = self.lock(&format!("debian-{}", line.version), events)?;
         let wanted = |found: &DebianVersion| !exact || found.0 == version;
         if !refresh || exact {
-            let there = self.releases_of(line).into_iter();
-            if let Some(source) = there.filter(|source| debian_version(source).is_some_and(wanted)).next() {
+            let mut there = self.releases_of(line).into_iter();
+            if let Some(source) = there.find(|source| debian_version(source).is_some_and(wanted)) {
                 return Ok(source);
             }
             // The tree is gone or damaged, but its package is there.

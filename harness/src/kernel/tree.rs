@@ -196,10 +196,10 @@ impl Tree {
             let folder = self.src().join(&killed);
             let marker = folder.join(MARKER);
             match marker.metadata().and_then(|meta| meta.modified()) {
-                Ok(since) => remove_newer(&folder, since)?,
+                Ok(since) => remove_half_written(&folder, since)?,
                 Err(_) => remove_tree(&folder)?,
             }
-            events(BuildEvent::Damaged { path: folder, reason: "a build was killed in it".into() });
+            events(BuildEvent::Damaged { path: folder, reason: "a build was cut off in it".into() });
         }
         let folder = self.src().join(o);
         std::fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
@@ -245,11 +245,18 @@ pub(super) fn build_folder(flavours: &[String], variables: &[(String, String)]) 
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
 }
 
-fn remove_newer(folder: &Path, since: SystemTime) -> Result<(), StoreError> {
+/// Removes what a killed make may have half written, and nothing else, so that an interrupted build goes on where it
+/// was. kbuild writes `.NAME.cmd` after NAME is whole (scripts/Kbuild.include:if_changed): a file of this build
+/// that is newer than the `.cmd` of an earlier one was cut off. Without a `.cmd` kbuild makes it again by itself,
+/// and its headers are made under another name and moved (filechk).
+fn remove_half_written(folder: &Path, since: SystemTime) -> Result<(), StoreError> {
     for path in walk(folder, &|_| false).map_err(io_error("read", folder))? {
         let path = folder.join(path);
-        let meta = path.symlink_metadata().map_err(io_error("read", &path))?;
-        if meta.is_file() && meta.modified().map_err(io_error("read", &path))? >= since {
+        let Some(name) = path.file_name().map(OsStr::to_string_lossy) else { continue };
+        let modified = |path: &Path| path.symlink_metadata().and_then(|meta| meta.modified());
+        let Ok(command) = modified(&path.with_file_name(format!(".{name}.cmd"))) else { continue };
+        let written = modified(&path).map_err(io_error("read", &path))?;
+        if written >= since && written > command {
             std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
     }

@@ -28,6 +28,8 @@ pub struct KernelLine {
     pub version: String,
     /// Suites that carry it.
     pub suites: Vec<String>,
+    /// Steps that make takes for our configuration: what progress is shown against until a build was counted.
+    pub steps: Option<u32>,
 }
 
 impl KernelLine {
