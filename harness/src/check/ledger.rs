@@ -71,6 +71,8 @@ pub(super) struct Birth {
     pub counted: bool,
     /// The maker's set, kept until the child is judged.
     pub origin: Option<u64>,
+    /// Position of the maker's last word before the call.
+    pub before: u64,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,8 @@ pub(super) struct Actor {
     /// Sets it was in when it used io_uring: a worker may keep them.
     pub uring: Vec<u64>,
     pub ended_epoch: u64,
+    /// Position of the fact judged last.
+    pub last_position: u64,
     /// Windows without audit up to its last fact, and whether it may have died in one.
     windows: u64,
     pub died_dark: bool,
@@ -130,6 +134,7 @@ impl Actor {
             wakes: Vec::new(),
             uring: Vec::new(),
             ended_epoch: 0,
+            last_position: 0,
             windows: 0,
             died_dark: false,
             expected: None,

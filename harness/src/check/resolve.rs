@@ -21,7 +21,7 @@ use super::{
     ledger::{Actor, Awaited, Birth, Expectation, Hold, Item, asked, clone_moves, probe_key},
     log::attribution,
     pairing::same_set,
-    sets::{Definition, Leaver, Left},
+    sets::{Definition, Late, Leaver, Left},
 };
 
 impl Core {
@@ -68,6 +68,7 @@ impl Core {
         let Some(mut actor) = self.ledger.actors.remove(&id) else { return false };
         let Some(item) = actor.items.pop_front() else { return false };
         self.judge(&mut actor, &item);
+        actor.last_position = item.position;
         self.emit(item);
         // A task that is over and judged goes; one that was killed stays to the fence, because it may
         // have done more than it could tell.
@@ -109,8 +110,16 @@ impl Core {
             set.untold = true;
         }
         if let Some(actor) = self.ledger.actors.get_mut(&id) {
-            actor.birth =
-                Some(Birth { hold, pid, tid, due: Vec::new(), told: None, counted: false, origin: None });
+            actor.birth = Some(Birth {
+                hold,
+                pid,
+                tid,
+                due: Vec::new(),
+                told: None,
+                counted: false,
+                origin: None,
+                before: 0,
+            });
         }
     }
 
@@ -208,13 +217,16 @@ impl Core {
             told: None,
             counted: false,
             origin: None,
+            before: 0,
         });
         self.ledger.held.entry(item.fact.pid).or_default().add(birth.hold);
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
         match &item.awaited {
             Awaited::Definition(definition) => {
                 actor.hold = Hold::Set(definition.op.id);
-                self.check_due(&birth.due, definition.position(), item, birth.told.as_ref());
+                let (position, fact) =
+                    birth.told.as_ref().map_or((item.position, &item.fact), |(at, fact)| (*at, fact));
+                self.check_due(&birth.due, birth.before, definition.position(), position, fact, item.epoch);
                 let op = &definition.op;
                 let caller = (birth.tid != 0).then_some((birth.pid, birth.tid));
                 self.check_definition(
@@ -301,6 +313,7 @@ impl Core {
             told: Some((item.position, item.fact.clone())),
             counted,
             origin,
+            before: maker.last_position,
         });
         if let Some(origin) = origin {
             self.pin(origin);
@@ -318,13 +331,20 @@ impl Core {
                     _ => Op::Exec,
                 };
                 let due = std::mem::take(&mut actor.due);
-                self.check_due(&due, definition.position(), item, None);
+                self.check_due(
+                    &due,
+                    actor.last_position,
+                    definition.position(),
+                    item.position,
+                    &item.fact,
+                    item.epoch,
+                );
                 let caller = Some((item.fact.pid, item.fact.tid));
                 let flags = if op == Op::Exec { 0 } else { flags & CLONE_NEW_ALL };
                 self.check_definition(definition, item, op, flags, actor.hold, caller, None);
                 let leaver =
                     Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Move(definition.stamp) };
-                self.leave(actor.hold, leaver, item.epoch, false);
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
                 actor.hold = Hold::Set(definition.op.id);
                 if let Some(entered) = self.sets.get_mut(definition.op.id) {
                     entered.enter();
@@ -343,7 +363,7 @@ impl Core {
                     // Its release, if it was the last member, was not logged.
                     set.verified = true;
                 }
-                self.leave(actor.hold, leaver, item.epoch, false);
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
                 actor.hold = Hold::Silent(*index);
             }
             _ => {}
@@ -387,16 +407,14 @@ impl Core {
                 for set in &due {
                     self.pin(*set);
                 }
-                if self.leave(actor.hold, leaver, item.epoch, false).is_some() {
-                    teller.due.extend(due);
-                } else {
-                    self.unpin(&due);
-                }
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                teller.due.extend(due);
             } else if let Hold::Set(set) = actor.hold
                 && let Some(state) = self.sets.get_mut(set)
             {
                 // What was soft is certain now.
                 state.soft = false;
+                state.last_left = item.position;
             }
             actor.gone = true;
             let wakes = std::mem::take(&mut actor.wakes);
@@ -420,7 +438,7 @@ impl Core {
             Awaited::Event(event) => {
                 self.figures.probes += 1;
                 let due = std::mem::take(&mut actor.due);
-                self.check_due(&due, event.first, item, None);
+                self.check_due(&due, actor.last_position, event.first, item.position, &item.fact, item.epoch);
                 self.check_attribution(actor, item, kind, event);
                 let mut netns = None;
                 if kind == ProbeKind::Packet {
@@ -715,27 +733,13 @@ impl Core {
         self.findings.push(finding);
     }
 
-    /// Sets that an exit emptied must be released before the one who waited for it acts again.
-    fn check_due(&mut self, due: &[u64], position: u64, item: &Item, told: Option<&(u64, Fact)>) {
+    /// Sets that a member has left whom the teller waited for. If it was the last, the release must precede
+    /// the record that the teller causes next; whether it was is known at the fence.
+    fn check_due(&mut self, due: &[u64], before: u64, record: u64, position: u64, fact: &Fact, epoch: u64) {
         for id in due {
             let Some(set) = self.sets.get_mut(*id) else { continue };
-            let late = set.release.as_ref().is_none_or(|release| release.raw.position > position);
-            if late && !set.verified {
-                // Where the release comes instead depends on how far the log was read: not part of the finding.
-                let found = format!("record {position}, which the one who waited caused later, comes first");
-                let finding = Finding::new(
-                    Invariant::G5Timely,
-                    format!("the release of {id:#x} before wait returns"),
-                    found,
-                );
-                let finding = match told {
-                    Some((position, fact)) => finding.fact(*position, fact),
-                    None => finding.fact(item.position, &item.fact),
-                };
-                let finding = self.with_lineage(finding, Hold::Set(*id));
-                // The set stays until the fence, which knows whether this holds.
-                self.pin(*id);
-                self.suspects.push((item.epoch, *id, finding));
+            if set.release.as_ref().is_none_or(|release| release.raw.position > record) {
+                set.add_late(Late { epoch, before, record, position, fact: fact.clone() });
             }
         }
         self.unpin(due);
@@ -765,17 +769,15 @@ impl Core {
         }
     }
 
-    /// A member leaves. Gives the set if it was the last.
-    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64, soft: bool) -> Option<u64> {
-        let Hold::Set(id) = hold else { return None };
-        let set = self.sets.get_mut(id)?;
-        if set.members == 0 {
-            return None;
+    /// A member leaves.
+    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64, told: Option<u64>) {
+        let Hold::Set(id) = hold else { return };
+        if let Some(set) = self.sets.get_mut(id)
+            && set.members > 0
+        {
+            set.leave(leaver, epoch, told);
+            self.settle(id);
         }
-        set.leave(leaver, epoch, soft);
-        let empty = set.members == 0;
-        self.settle(id);
-        empty.then_some(id)
     }
 
     /// A member is not followed any further: nothing can be said about the set's release.

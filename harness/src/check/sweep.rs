@@ -19,7 +19,7 @@ use super::{
     joined::ReleaseBy,
     ledger::{Awaited, Hold},
     log::attribution,
-    sets::{Definition, Leaver, Left},
+    sets::{Definition, Late, Leaver, Left},
 };
 
 impl Core {
@@ -114,9 +114,11 @@ impl Core {
             }
             let waits = matches!(item.fact.act, Act::Start { call, flags, .. }
                 if call == Call::Vfork || flags & CLONE_VFORK != 0);
-            let maker_gone =
-                actor.maker.and_then(|maker| self.ledger.actors.get(&maker)).is_none_or(|maker| maker.gone);
-            if end || !waits || actor.gone || maker_gone {
+            let maker = actor.maker.and_then(|maker| self.ledger.actors.get(&maker));
+            // A maker with words of its own still to be judged may have the one about this child among them.
+            let silent = maker.is_none_or(|maker| maker.items.is_empty());
+            let gone = actor.gone || maker.is_none_or(|maker| maker.gone);
+            if silent && (end || !waits || gone) {
                 waiting.push((item.position, *id));
             }
         }
@@ -244,7 +246,7 @@ impl Core {
             actor.left = true;
             let (hold, at) = (actor.hold, actor.ended_epoch);
             let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
-            self.leave(hold, leaver, at, true);
+            self.leave(hold, leaver, at, None);
         }
     }
 
@@ -316,17 +318,7 @@ impl Core {
     }
 
     fn judge_sets(&mut self, epoch: u64, end: bool) {
-        let (suspects, later) =
-            std::mem::take(&mut self.suspects).into_iter().partition::<Vec<_>, _>(|(at, _, _)| *at <= epoch);
-        self.suspects = later;
         let mut findings = Vec::new();
-        for (_, id, finding) in suspects {
-            let untold = self.sets.get(id).is_some_and(|set| set.untold);
-            if !untold {
-                findings.push(finding);
-            }
-            self.unpin(&[id]);
-        }
         let mut done = Vec::new();
         for (id, set) in self.sets.iter_mut() {
             if set.definition.epoch > epoch || id == BOOT {
@@ -337,6 +329,27 @@ impl Core {
             let made = Some((op.op, op.flags));
             let empty = set.members == 0 && set.emptied.is_some_and(|emptied| emptied <= epoch);
             let lineage = &set.definition.lineage;
+            let (late, later): (Vec<Late>, Vec<Late>) =
+                std::mem::take(&mut set.late).into_iter().partition(|late| late.epoch <= epoch);
+            set.late = later;
+            let all_had_left = |late: &&Late| late.before >= set.last_left;
+            if empty
+                && !set.verified
+                && !set.untold
+                && let Some(late) = late.iter().find(all_had_left)
+            {
+                let found =
+                    format!("record {}, which one who had waited caused later, comes first", late.record);
+                let finding = Finding::new(
+                    Invariant::G5Timely,
+                    format!("the release of {id:#x} before wait returns"),
+                    found,
+                )
+                .record(&set.definition.raw)
+                .fact(late.position, &late.fact)
+                .lineage(id, made, lineage);
+                findings.push(finding);
+            }
             match released {
                 Some(release) => {
                     // Within one epoch a member that the ledger has not told of any more may have been the last.
