@@ -49,8 +49,8 @@ pub(super) struct Core {
     /// Its definition, once judged.
     pub boot_set: Option<Arc<Definition>>,
     pub unborn: Vec<Unborn>,
-    /// Epochs below this one are done with.
-    pub swept: u64,
+    /// Epochs that a stream has left, and that are not done with.
+    pub ended: std::collections::BTreeSet<u64>,
     /// Facts up to this epoch may be judged.
     pub horizon: u64,
     /// First ids of holes that were reported.
@@ -72,7 +72,7 @@ impl Core {
             boot: None,
             boot_set: None,
             unborn: Vec::new(),
-            swept: 0,
+            ended: std::collections::BTreeSet::new(),
             horizon: 0,
             holes_reported: std::collections::BTreeSet::new(),
         }

@@ -386,6 +386,7 @@ impl Core {
         }
         if let Some(number) = fence {
             self.loss.ledger_fence(number);
+            self.ended.insert(epoch);
             self.ledger.epoch = (u64::from(number) + 1).max(self.ledger.epoch + 1);
             self.advance();
         }

@@ -223,7 +223,6 @@ impl Core {
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
         match &item.awaited {
             Awaited::Definition(definition) => {
-                actor.hold = Hold::Set(definition.op.id);
                 let (position, fact) =
                     birth.told.as_ref().map_or((item.position, &item.fact), |(at, fact)| (*at, fact));
                 self.check_due(&birth.due, birth.before, definition.position(), position, fact, item.epoch);
@@ -247,9 +246,7 @@ impl Core {
                     );
                     self.findings.push(finding.fact(item.position, &item.fact));
                 }
-                if let Some(entered) = self.sets.get_mut(op.id) {
-                    entered.enter();
-                }
+                actor.hold = self.enter_defined(definition);
             }
             Awaited::NoDefinition => {
                 self.missing(item, birth.hold);
@@ -345,10 +342,7 @@ impl Core {
                 let leaver =
                     Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Move(definition.stamp) };
                 self.leave(actor.hold, leaver, item.epoch, Some(item.position));
-                actor.hold = Hold::Set(definition.op.id);
-                if let Some(entered) = self.sets.get_mut(definition.op.id) {
-                    entered.enter();
-                }
+                actor.hold = self.enter_defined(definition);
             }
             Awaited::NoDefinition => {
                 self.missing(item, actor.hold);
@@ -758,6 +752,17 @@ impl Core {
                 set.pins = set.pins.saturating_sub(1);
             }
             self.settle(*id);
+        }
+    }
+
+    /// The task enters the set that is defined here.
+    fn enter_defined(&mut self, definition: &Arc<Definition>) -> Hold {
+        match self.sets.defined_by(definition) {
+            Some(set) => {
+                set.enter();
+                Hold::Set(definition.op.id)
+            }
+            None => Hold::Unknown,
         }
     }
 

@@ -233,6 +233,11 @@ impl Sets {
         self.map.len()
     }
 
+    /// The set of exactly this definition: an id that is defined twice has no second entry.
+    pub fn defined_by(&mut self, definition: &Arc<Definition>) -> Option<&mut Set> {
+        self.map.get_mut(&definition.op.id).filter(|set| Arc::ptr_eq(&set.definition, definition))
+    }
+
     /// A set that is defined and not released.
     pub fn live(&self, id: u64) -> Option<&Set> {
         self.map.get(&id).filter(|set| set.release.is_none())

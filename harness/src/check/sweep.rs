@@ -26,19 +26,31 @@ impl Core {
     /// Ends the epochs that both streams have left.
     pub fn advance(&mut self) {
         let target = self.log.epoch.min(self.ledger.epoch);
-        if target > self.swept {
-            self.sweep(target - 1, false);
-            self.swept = target;
-            self.horizon = target;
-            let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
-            waiting.sort_unstable();
-            self.ledger.ready.extend(waiting);
+        // One after the other: a fence that one stream lost must not join two epochs in some interleavings.
+        let mut swept = false;
+        while let Some(epoch) = self.ended.first().copied()
+            && epoch < target
+        {
+            self.ended.remove(&epoch);
+            self.sweep(epoch, false);
+            swept = true;
         }
+        if swept {
+            self.horizon = target;
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
+        waiting.sort_unstable();
+        self.ledger.ready.extend(waiting);
     }
 
     /// Ends all epochs up to this one.
     pub fn sweep(&mut self, epoch: u64, end: bool) {
         self.horizon = epoch;
+        self.wake_all();
         self.flush_pairing(epoch);
         self.flush_probes(epoch);
         if let Some((actor, number, _)) = self.boot.take_if(|(_, _, told)| *told <= epoch) {
@@ -138,7 +150,7 @@ impl Core {
             if !self.excuse(&definition) {
                 self.unexplained(&definition);
             }
-            if let Some(set) = self.sets.get_mut(definition.op.id)
+            if let Some(set) = self.sets.defined_by(&definition)
                 && !set.joined
             {
                 set.verified = true;

@@ -186,7 +186,7 @@ fn memory_follows_live_containers_and_not_the_log() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 
     #[test]
     fn random_runs_pass_in_any_interleaving(
