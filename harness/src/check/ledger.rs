@@ -92,8 +92,8 @@ pub(super) struct Actor {
     pid_init: bool,
     pub thread: bool,
     pub ended: bool,
-    /// It is over: nothing more comes from it.
-    pub gone: bool,
+    /// It is over since this epoch: nothing more comes from it.
+    gone: Option<u64>,
     /// It has left its set.
     pub left: bool,
     pub due: Vec<u64>,
@@ -128,7 +128,7 @@ impl Actor {
             pid_init: false,
             thread: false,
             ended: false,
-            gone: false,
+            gone: None,
             left: false,
             due: Vec::new(),
             wakes: Vec::new(),
@@ -139,6 +139,11 @@ impl Actor {
             died_dark: false,
             expected: None,
         }
+    }
+
+    /// Whether it is over by the end of this epoch.
+    pub fn is_gone(&self, epoch: u64) -> bool {
+        self.gone.is_some_and(|gone| gone <= epoch)
     }
 
     /// Its first fact, if it is that it was made.
@@ -270,8 +275,10 @@ impl Core {
         }
         actor.next = fact.number.wrapping_add(1);
         actor.windows = self.ledger.windows;
-        actor.tid = fact.tid;
-        actor.pid = fact.pid;
+        if actor.pid == 0 {
+            actor.tid = fact.tid;
+            actor.pid = fact.pid;
+        }
         let mut item = Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), fact };
         let mut pending = None;
         match &item.fact.act {
@@ -355,7 +362,7 @@ impl Core {
         for over in &item.over {
             self.ledger.alive.remove(over);
             if let Some(over) = self.ledger.actors.get_mut(over) {
-                over.gone = true;
+                over.gone.get_or_insert(epoch);
                 over.died_dark = over.windows != windows || windows % 2 == 1;
             }
             self.ledger.ready.push(*over);

@@ -85,7 +85,7 @@ impl Core {
     fn fallback_birth(&mut self, id: ActorId) -> bool {
         let Some(maker_id) = self.ledger.actors.get(&id).and_then(|actor| actor.maker) else { return false };
         match self.ledger.actors.get_mut(&maker_id) {
-            Some(maker) if !maker.gone || !maker.items.is_empty() => {
+            Some(maker) if !maker.is_gone(self.horizon) || !maker.items.is_empty() => {
                 if !maker.wakes.contains(&id) {
                     maker.wakes.push(id);
                 }
@@ -135,6 +135,9 @@ impl Core {
     }
 
     fn judge(&mut self, actor: &mut Actor, item: &Item) {
+        // An exec by another thread than the first has taken that one's number.
+        actor.tid = item.fact.tid;
+        actor.pid = item.fact.pid;
         let held = self.ledger.held.entry(item.fact.pid).or_default();
         held.add(actor.hold);
         // A fact that is judged late says nothing about the events of this epoch.
@@ -410,7 +413,6 @@ impl Core {
                 state.soft = false;
                 state.last_left = item.position;
             }
-            actor.gone = true;
             let wakes = std::mem::take(&mut actor.wakes);
             self.ledger.ready.extend(wakes);
             if !actor.ended {

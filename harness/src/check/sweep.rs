@@ -127,9 +127,10 @@ impl Core {
             let waits = matches!(item.fact.act, Act::Start { call, flags, .. }
                 if call == Call::Vfork || flags & CLONE_VFORK != 0);
             let maker = actor.maker.and_then(|maker| self.ledger.actors.get(&maker));
-            // A maker with words of its own still to be judged may have the one about this child among them.
-            let silent = maker.is_none_or(|maker| maker.items.is_empty());
-            let gone = actor.gone || maker.is_none_or(|maker| maker.gone);
+            // A maker that waits for its own birth may have the word about this child further back. One that
+            // waits for anything else waits for this child.
+            let silent = maker.is_none_or(|maker| !maker.awaits_birth());
+            let gone = actor.is_gone(epoch) || maker.is_none_or(|maker| maker.is_gone(epoch));
             if silent && (end || !waits || gone) {
                 waiting.push((item.position, *id));
             }
@@ -147,7 +148,7 @@ impl Core {
         self.pairing.leftovers = later;
         now.sort_by_key(|definition| definition.position());
         for definition in now {
-            if !self.excuse(&definition) {
+            if !self.excuse(&definition, epoch) {
                 self.unexplained(&definition);
             }
             if let Some(set) = self.sets.defined_by(&definition)
@@ -159,7 +160,7 @@ impl Core {
     }
 
     /// A task that was killed may have moved, or made a task, without being able to tell.
-    fn excuse(&mut self, definition: &Arc<Definition>) -> bool {
+    fn excuse(&mut self, definition: &Arc<Definition>, epoch: u64) -> bool {
         let op = &definition.op;
         if op.op == Op::Clone {
             let unborn = self.unborn.iter().position(|unborn| {
@@ -177,7 +178,9 @@ impl Core {
             .ledger
             .actors
             .iter()
-            .filter(|(_, actor)| actor.gone && !actor.ended && actor.tid == op.tid && actor.pid == op.pid)
+            .filter(|(_, actor)| {
+                actor.is_gone(epoch) && !actor.ended && actor.tid == op.tid && actor.pid == op.pid
+            })
             .map(|(id, _)| *id)
             .collect();
         killed.sort_unstable();

@@ -33,11 +33,13 @@ fn assert_alike(sim: &Sim, one: &crate::check::CheckResult, other: &crate::check
     };
     assert!(
         one == other,
-        "only in the first: {}\nonly in the other: {}\n{:?}\n{:?}\n{}",
+        "only in the first: {}\nonly in the other: {}\n{:?} {:?}\n{:?} {:?}\n{}",
         only(one, other),
         only(other, one),
         one.counts,
+        one.figures,
         other.counts,
+        other.figures,
         explain(sim, one)
     );
 }
