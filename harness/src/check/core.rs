@@ -99,6 +99,7 @@ impl Core {
             && set.members == 0
             && set.pins == 0
             && set.late.is_empty()
+            && set.alive.is_none()
             && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
             && (set.verified || set.release_matches());
         if done {

@@ -164,6 +164,8 @@ pub(super) struct SilentSet {
     pub position: u64,
     pub fact: Fact,
     pub set: Option<NamespaceSet>,
+    /// It has a definition all the same.
+    pub logged: bool,
     /// Ids by which the log named it.
     pub names: Vec<(u64, u64, Arc<Raw>)>,
 }
@@ -198,6 +200,7 @@ impl Held {
                 self.many = true;
             } else {
                 self.ids.push(id);
+                self.ids.sort_unstable();
             }
         }
     }
@@ -350,6 +353,7 @@ impl Core {
                     position,
                     fact: item.fact.clone(),
                     set: None,
+                    logged: false,
                     names: Vec::new(),
                 });
                 self.figures.silent_sets += 1;

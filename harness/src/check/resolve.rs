@@ -139,7 +139,9 @@ impl Core {
         actor.tid = item.fact.tid;
         actor.pid = item.fact.pid;
         let held = self.ledger.held.entry(item.fact.pid).or_default();
-        held.add(actor.hold);
+        if actor.started {
+            held.add(actor.hold);
+        }
         // A fact that is judged late says nothing about the events of this epoch.
         held.many |= item.epoch < self.horizon;
         let acts = !matches!(item.fact.act, Act::Fence { .. } | Act::Audit(_) | Act::Start { .. });
@@ -222,7 +224,6 @@ impl Core {
             origin: None,
             before: 0,
         });
-        self.ledger.held.entry(item.fact.pid).or_default().add(birth.hold);
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
         match &item.awaited {
             Awaited::Definition(definition) => {
@@ -372,6 +373,9 @@ impl Core {
     fn over(&mut self, over: &[ActorId], item: &Item, teller: &mut Actor) {
         for id in over {
             let Some(mut actor) = self.ledger.actors.remove(id) else { continue };
+            if actor.pid != 0 {
+                self.ledger.held.entry(actor.pid).or_default().add(actor.hold);
+            }
             if !actor.left {
                 actor.left = true;
                 if !actor.start_told
@@ -561,14 +565,10 @@ impl Core {
         let Hold::Set(id) = hold else { return };
         let Some(set) = self.sets.get_mut(id) else { return };
         let Some(release) = &set.release else { return };
-        if release.epoch < item.epoch && !set.reported {
-            set.reported = true;
-            let finding = Finding::new(
-                Invariant::G5Live,
-                format!("{id:#x} released when its last member leaves"),
-                "a member that lives behind the fence",
-            );
-            self.findings.push(finding.record(&release.raw).fact(item.position, &item.fact));
+        if release.epoch < item.epoch
+            && set.alive.as_ref().is_none_or(|(position, _)| *position > item.position)
+        {
+            set.alive = Some((item.position, item.fact.clone()));
         }
     }
 

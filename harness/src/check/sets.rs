@@ -111,6 +111,8 @@ pub(super) struct Set {
     pub last_left: u64,
     /// Records that one who waited for a member caused afterwards, with no release before them.
     pub late: Vec<Late>,
+    /// The first word of a member in an epoch behind the release.
+    pub alive: Option<(u64, Fact)>,
 }
 
 impl Set {
@@ -132,6 +134,7 @@ impl Set {
             pins: 0,
             last_left: 0,
             late: Vec::new(),
+            alive: None,
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     joined::ReleaseBy,
     ledger::{Awaited, Hold},
     log::attribution,
+    pairing::same_set,
     sets::{Definition, Late, Leaver, Left},
 };
 
@@ -148,7 +149,7 @@ impl Core {
         self.pairing.leftovers = later;
         now.sort_by_key(|definition| definition.position());
         for definition in now {
-            if !self.excuse(&definition, epoch) {
+            if !self.made_in_the_dark(&definition) && !self.excuse(&definition, epoch) {
                 self.unexplained(&definition);
             }
             if let Some(set) = self.sets.defined_by(&definition)
@@ -157,6 +158,35 @@ impl Core {
                 set.verified = true;
             }
         }
+    }
+
+    /// A set was made while audit was off, and logged all the same.
+    fn made_in_the_dark(&mut self, definition: &Arc<Definition>) -> bool {
+        let op = &definition.op;
+        let silent = self.ledger.silent.iter_mut().find(|silent| {
+            let read = match &silent.fact.act {
+                Act::Start { set, .. } => set,
+                Act::Operation { after, .. } => after,
+                _ => return false,
+            };
+            silent.epoch == definition.epoch
+                && !silent.logged
+                && silent.fact.tid == op.opid
+                && same_set(&op.set, read)
+        });
+        let Some(silent) = silent else { return false };
+        silent.logged = true;
+        let (position, fact) = (silent.position, silent.fact.clone());
+        let finding = self
+            .about(
+                Invariant::G9Silent,
+                "no record while audit is disabled".to_owned(),
+                format!("op={} auditnsid={:#x}", op.op, op.id),
+                definition,
+            )
+            .fact(position, &fact);
+        self.findings.push(finding);
+        true
     }
 
     /// A task that was killed may have moved, or made a task, without being able to tell.
@@ -301,7 +331,8 @@ impl Core {
             latest = Some(entry.remove());
         }
         let Some(holes) = latest else { return };
-        let silent = self.ledger.silent.iter().filter(|silent| silent.epoch <= epoch).count() as u64;
+        let silent =
+            self.ledger.silent.iter().filter(|silent| silent.epoch <= epoch && !silent.logged).count() as u64;
         if silent == 0 {
             for (from, to) in holes.ranges() {
                 if self.holes_reported.len() < 1024 && self.holes_reported.insert(from) {
@@ -349,6 +380,7 @@ impl Core {
             set.late = later;
             let all_had_left = |late: &&Late| late.before >= set.last_left;
             if empty
+                && released.is_some()
                 && !set.verified
                 && !set.untold
                 && let Some(late) = late.iter().find(all_had_left)
@@ -367,6 +399,21 @@ impl Core {
             }
             match released {
                 Some(release) => {
+                    if let Some((position, fact)) = set.alive.take()
+                        && !set.reported
+                    {
+                        set.reported = true;
+                        findings.push(
+                            Finding::new(
+                                Invariant::G5Live,
+                                format!("{id:#x} released when its last member leaves"),
+                                "a member that lives behind the fence",
+                            )
+                            .record(&release.raw)
+                            .fact(position, &fact)
+                            .lineage(id, made, lineage),
+                        );
+                    }
                     // Within one epoch a member that the ledger has not told of any more may have been the last.
                     if empty && set.joined && !set.verified && !set.reported && !set.untold && !matches(set) {
                         let names = set.leavers.iter().any(|l| (l.pid, l.tid) == (release.pid, release.tid));

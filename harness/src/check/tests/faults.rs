@@ -8,7 +8,10 @@ use nstrail_wire::{
     namespace::{CLONE_THREAD, CLONE_VM, NamespaceType},
 };
 
-use super::{check_sim, sim::{Line, Sim}};
+use super::{
+    check_sim,
+    sim::{Line, Sim},
+};
 use crate::check::{Invariant, LossProof, Outcome};
 
 /// A run with something of everything: ids 0x2 (a container with a probe, a fork, an unshare to 0x3), 0x4 (killed), ...
@@ -132,10 +135,22 @@ fn records_out_of_format_are_caught() {
     caught(Invariant::RecFormat, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], "opid=", "child="));
     caught(Invariant::RecFormat, |sim| edit(sim, &["op=release", "auditnsid=0x3 "], "0x3", "3"));
     caught(Invariant::RecFormat, |sim| edit(sim, &["netns="], "net:", ""));
-    caught(Invariant::RecFormat, |sim| edit(sim, &["flags=CLONE_NEWUTS|CLONE_NEWNET"], "CLONE_NEWUTS|CLONE_NEWNET", "CLONE_NEWNET|CLONE_NEWUTS"));
+    caught(Invariant::RecFormat, |sim| {
+        edit(
+            sim,
+            &["flags=CLONE_NEWUTS|CLONE_NEWNET"],
+            "CLONE_NEWUTS|CLONE_NEWNET",
+            "CLONE_NEWNET|CLONE_NEWUTS",
+        )
+    });
     caught(Invariant::RecTypes, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], ",time:34", ",time:?"));
     caught(Invariant::RecTypes, |sim| {
-        edit(sim, &["op=clone", "auditnsid=0x2 "], " res=1", " nsid=cgroup:1,ipc:1,mnt:1,net:1,pid:1,pid_for_children:1,time:1,time_for_children:1,user:1,uts:1 res=1");
+        edit(
+            sim,
+            &["op=clone", "auditnsid=0x2 "],
+            " res=1",
+            " nsid=cgroup:1,ipc:1,mnt:1,net:1,pid:1,pid_for_children:1,time:1,time_for_children:1,user:1,uts:1 res=1",
+        );
     });
 }
 
@@ -190,14 +205,20 @@ fn a_definition_too_many_is_caught() {
 
 #[test]
 fn wrong_fields_of_a_definition_are_caught() {
-    caught_only(Invariant::G2Task, |sim| edit(sim, &["op=clone", "auditnsid=0x4 "], "pid=3 tid=3", "pid=2 tid=2"));
+    caught_only(Invariant::G2Task, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "pid=3 tid=3", "pid=2 tid=2")
+    });
     caught_only(Invariant::G2Task, |sim| edit(sim, &["op=setns"], "pid=3 ", "pid=2 "));
     caught(Invariant::G2Op, |sim| edit(sim, &["op=setns"], "op=setns", "op=unshare"));
     caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=setns"], "CLONE_NEWNET", "none"));
     caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=exec"], "none", "CLONE_NEWTIME"));
     caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=clone", "flags=none"], "none", "CLONE_NEWTIME"));
-    caught(Invariant::G2Old, |sim| edit(sim, &["op=unshare", "auditnsid=0x3 "], "old-auditnsid=0x2", "old-auditnsid=0x1"));
-    caught(Invariant::G2Old, |sim| edit(sim, &["op=clone", "auditnsid=0x4 "], "old-auditnsid=0x3", "old-auditnsid=0x1"));
+    caught(Invariant::G2Old, |sim| {
+        edit(sim, &["op=unshare", "auditnsid=0x3 "], "old-auditnsid=0x2", "old-auditnsid=0x1")
+    });
+    caught(Invariant::G2Old, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "old-auditnsid=0x3", "old-auditnsid=0x1")
+    });
 }
 
 #[test]
@@ -242,7 +263,10 @@ fn a_wrong_release_is_caught() {
     });
     caught(Invariant::G5One, |sim| {
         let last = sim.log.len();
-        sim.log.insert(last - 1, Line { kind: 1340, serial: 9000, body: "op=release pid=2 tid=2 auditnsid=0x1 res=1".to_owned() });
+        sim.log.insert(
+            last - 1,
+            Line { kind: 1340, serial: 9000, body: "op=release pid=2 tid=2 auditnsid=0x1 res=1".to_owned() },
+        );
     });
     // Before the last words of a member.
     caught(Invariant::G5Last, |sim| {
@@ -263,7 +287,9 @@ fn a_wrong_release_is_caught() {
         let at = at(sim, with(&["op=setns"]));
         sim.log.insert(at + 1, line);
     });
-    caught_only(Invariant::G5By, |sim| edit(sim, &["op=release", "auditnsid=0x4 "], "pid=5 tid=5", "pid=1 tid=1"));
+    caught_only(Invariant::G5By, |sim| {
+        edit(sim, &["op=release", "auditnsid=0x4 "], "pid=5 tid=5", "pid=1 tid=1")
+    });
     // In the wrong event.
     caught_only(Invariant::G5Event, |sim| {
         let at = at(sim, with(&["op=release", "auditnsid=0x2 "]));
@@ -288,7 +314,11 @@ fn a_release_while_a_member_lives_is_caught() {
     let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
     let plain = sim.clone(container, Call::Fork, 0);
     sim.go_on(container);
-    sim.log.push(Line { kind: 1340, serial: 5000, body: format!("op=release pid={0} tid={0} auditnsid=0x2 res=1", sim.tasks[container].tid) });
+    sim.log.push(Line {
+        kind: 1340,
+        serial: 5000,
+        body: format!("op=release pid={0} tid={0} auditnsid=0x2 res=1", sim.tasks[container].tid),
+    });
     sim.fence();
     sim.fail(plain, Call::Unshare, 0);
     let silent = sim.log.len();
@@ -309,14 +339,22 @@ fn an_inode_number_of_a_living_set_is_caught() {
     sim.probe(other, ProbeKind::UserMessage);
     sim.probe(one, ProbeKind::UserMessage);
     sim.finish();
-    let twin = |inum: &mut u32| if *inum == 1001 { *inum = 1000 };
+    let twin = |inum: &mut u32| {
+        if *inum == 1001 {
+            *inum = 1000
+        }
+    };
     for line in &mut sim.log {
         line.body = line.body.replace("uts:1001", "uts:1000");
     }
     for fact in &mut sim.ledger {
         match &mut fact.act {
-            Act::Start { set, parent_set, .. } => [set, parent_set].into_iter().for_each(|set| set.0.iter_mut().for_each(twin)),
-            Act::Operation { before, after, .. } => [before, after].into_iter().for_each(|set| set.0.iter_mut().for_each(twin)),
+            Act::Start { set, parent_set, .. } => {
+                [set, parent_set].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+            }
+            Act::Operation { before, after, .. } => {
+                [before, after].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+            }
             Act::Probe { set, .. } => set.0.iter_mut().for_each(twin),
             _ => {}
         }
@@ -348,24 +386,44 @@ fn a_number_that_comes_back_before_the_release_is_tolerated() {
 fn a_definition_for_a_failed_call_is_caught() {
     // In the event of the failed call itself.
     caught(Invariant::G6Silence, |sim| {
-        let at = at(sim, |line| line.kind == 1300 && line.body.contains("success=no") && line.body.contains("pid=3") && !line.body.contains("6e73"));
+        let at = at(sim, |line| {
+            line.kind == 1300
+                && line.body.contains("success=no")
+                && line.body.contains("pid=3")
+                && !line.body.contains("6e73")
+        });
         let serial = sim.log[at].serial;
-        let definition = sim.log.iter().find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 ")).unwrap();
-        let body = definition.body.replace("auditnsid=0x3 ", "auditnsid=0x50 ").replace("old-auditnsid=0x2", "old-auditnsid=0x3");
+        let definition = sim
+            .log
+            .iter()
+            .find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 "))
+            .unwrap();
+        let body = definition
+            .body
+            .replace("auditnsid=0x3 ", "auditnsid=0x50 ")
+            .replace("old-auditnsid=0x2", "old-auditnsid=0x3");
         sim.log.insert(at, Line { kind: 1340, serial, body });
     });
     // An event without SYSCALL record, as under `-a never,exit`.
     caught(Invariant::G6Silence, |sim| {
         let at = at(sim, with(&["op=setns"]));
-        let definition = sim.log.iter().find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 ")).unwrap();
-        let body = definition.body.replace("auditnsid=0x3 ", "auditnsid=0x50 ").replace("old-auditnsid=0x2", "old-auditnsid=0x3");
+        let definition = sim
+            .log
+            .iter()
+            .find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 "))
+            .unwrap();
+        let body = definition
+            .body
+            .replace("auditnsid=0x3 ", "auditnsid=0x50 ")
+            .replace("old-auditnsid=0x2", "old-auditnsid=0x3");
         sim.log.insert(at, Line { kind: 1340, serial: 9000, body });
     });
     // The id is taken, and nothing logged.
     caught(Invariant::G3Dense, |sim| {
         for line in &mut sim.log {
             for id in (5..12).rev() {
-                line.body = line.body.replace(&format!("auditnsid={id:#x}"), &format!("auditnsid={:#x}", id + 1));
+                line.body =
+                    line.body.replace(&format!("auditnsid={id:#x}"), &format!("auditnsid={:#x}", id + 1));
             }
         }
     });
@@ -392,7 +450,12 @@ fn a_missing_attribution_is_caught() {
     }
     // Of a failed call, which no token names.
     caught_only(Invariant::G7Missing, |sim| {
-        let serial = sim.log.iter().find(|line| line.kind == 1300 && line.body.contains("success=no") && line.body.contains("a0=0 ")).unwrap().serial;
+        let serial = sim
+            .log
+            .iter()
+            .find(|line| line.kind == 1300 && line.body.contains("success=no") && line.body.contains("a0=0 "))
+            .unwrap()
+            .serial;
         sim.log.retain(|line| line.serial != serial || line.kind != 1341);
     });
     caught(Invariant::G7Probe, |sim| drop(remove(sim, &["nstrail-token=1'"])));
@@ -410,7 +473,7 @@ fn a_wrong_attribution_is_caught() {
         sim.log[at].body = "auditnsid=0x2".to_owned();
     });
     // The clone's event named for the child's set.
-    caught_only(Invariant::G7Right, |sim| {
+    caught(Invariant::G7Right, |sim| {
         let at = attribution_of(sim, &["op=clone", "auditnsid=0x4 "]);
         sim.log[at].body = "auditnsid=0x4".to_owned();
     });
@@ -423,26 +486,19 @@ fn a_wrong_attribution_is_caught() {
         let at = attribution_of(sim, &["nstrail-token=1'"]);
         sim.log[at].body = "auditnsid=0x1".to_owned();
     });
-    // The agent's own event.
-    caught_only(Invariant::G7Boot, |sim| {
-        let at = at(sim, with(&["op=unshare", "auditnsid=0x3 "]));
-        let fence = sim.log[at].serial + 1;
-        let _ = fence;
-        let probe = sim.log.iter().position(|line| line.body.contains("nstrail-token=8'")).unwrap();
-        let serial = sim.log[probe].serial;
-        let live = sim.log.iter().position(|line| line.body.contains("op=clone") && line.body.contains("CLONE_NEWUTS ")).unwrap();
-        assert!(live > probe);
-        sim.log.insert(probe + 1, Line { kind: 1341, serial, body: "auditnsid=0x5".to_owned() });
-        let release = sim.log.iter().position(|line| line.body.contains("op=release") && line.body.contains("auditnsid=0x5 ")).unwrap();
-        let line = sim.log.remove(release);
-        let _ = line;
-        // A set of its own would be needed to keep 0x5 alive: name one that lives.
-        sim.log.insert(release, line_back());
-    });
-}
-
-fn line_back() -> Line {
-    Line { kind: 1340, serial: 0, body: String::new() }
+    // An event of a task in set 1.
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    sim.go_on(stage);
+    sim.probe(stage, ProbeKind::UserMessage);
+    sim.exit(container, true);
+    sim.reap(container, 0);
+    sim.finish();
+    let probe = at(&sim, with(&["nstrail-token=1'"]));
+    let serial = sim.log[probe].serial;
+    sim.log.insert(probe + 1, Line { kind: 1341, serial, body: "auditnsid=0x2".to_owned() });
+    assert_eq!(check_sim(&sim).counts.into_keys().collect::<Vec<_>>(), [Invariant::G7Boot]);
 }
 
 #[test]
@@ -470,7 +526,13 @@ fn a_window_without_audit_is_checked_too() {
         check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
     };
     assert_eq!(window(&|_| ()), []);
-    assert_eq!(window(&|sim| { let at = attribution_of(sim, &["nstrail-token=1'"]); sim.log.remove(at); }), [Invariant::G7Missing]);
+    assert_eq!(
+        window(&|sim| {
+            let at = attribution_of(sim, &["nstrail-token=1'"]);
+            sim.log.remove(at);
+        }),
+        [Invariant::G7Missing]
+    );
     // Ids that stood still meanwhile.
     let mut sim = Sim::new();
     sim.enable(false);
@@ -511,14 +573,55 @@ fn loss_is_never_a_pass() {
         check_sim(&sim).outcome()
     };
     assert_eq!(spoil(&|_| ()), Outcome::Passed);
-    assert_eq!(spoil(&|fact| if let AuditFact::Status { status, when: nstrail_wire::fact::When::After } = fact { status.lost = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Status { status, .. } = fact { status.rate_limit = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Rules { exclude, .. } = fact { *exclude = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Rules { task_never, .. } = fact { *task_never = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Collected { overruns, .. } = fact { *overruns = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Collected { multicast_drops, .. } = fact { *multicast_drops = 1 }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Collected { first_difference, .. } = fact { *first_difference = Some(7) }), Outcome::Inconclusive);
-    assert_eq!(spoil(&|fact| if let AuditFact::Collected { unicast, multicast, .. } = fact { *unicast += 1; *multicast += 1 }), Outcome::Inconclusive);
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Status { status, when: nstrail_wire::fact::When::After } = fact {
+            status.lost = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Status { status, .. } = fact {
+            status.rate_limit = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Rules { exclude, .. } = fact {
+            *exclude = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Rules { task_never, .. } = fact {
+            *task_never = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { overruns, .. } = fact {
+            *overruns = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { multicast_drops, .. } = fact {
+            *multicast_drops = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { first_difference, .. } = fact {
+            *first_difference = Some(7)
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { unicast, multicast, .. } = fact {
+            *unicast += 1;
+            *multicast += 1
+        }),
+        Outcome::Inconclusive
+    );
     // A tail that is lost takes the last fence along, and a definition that is lost is no proof against the kernel then.
     let mut sim = story();
     sim.log.truncate(sim.log.len() - 2);
