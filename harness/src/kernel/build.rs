@@ -329,6 +329,7 @@ impl Job<'_> {
                 tree.end(make.o, full.then_some(steps))?;
                 Ok(steps)
             }
+            Err(source @ ProcessError::Interrupted { .. }) => Err(source.into()),
             Err(source) => {
                 // make that exits removes what it has half written; one that was killed may not have.
                 if source.status().is_some_and(|status| status.code().is_some()) {
