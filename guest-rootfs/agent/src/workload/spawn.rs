@@ -337,10 +337,7 @@ unsafe extern "C" fn enter(cradle: *const c_void) -> ! {
     cradle.done.store(1, Ordering::Release);
     wake(&cradle.done);
     match result {
-        Ok(Ending::BeKilled { .. }) => loop {
-            // SAFETY: plain system call without pointers.
-            unsafe { libc::pause() };
-        },
+        Ok(Ending::BeKilled { .. }) => await_death(),
         _ => leave(thread, status),
     }
 }
@@ -371,11 +368,22 @@ pub fn finish(task: &mut Task, ending: Ending) -> Result<(), StepError> {
             inherited::close(releaser);
             write_byte(ready)?;
             inherited::close(ready);
-            // A maker that died without a word counts as a release.
-            read_byte(release)?;
+            if !read_byte(release)? {
+                // The maker was killed, and its pid namespace dies with it. Whether this task noticed that
+                // before its own death must not show in the ledger.
+                await_death();
+            }
             task.end()
         }
         Ending::BeKilled { ready } => write_byte(ready),
+    }
+}
+
+/// Waits for SIGKILL.
+pub fn await_death() -> ! {
+    loop {
+        // SAFETY: plain system call without pointers.
+        unsafe { libc::pause() };
     }
 }
 
