@@ -5,8 +5,10 @@
 
 pub mod check;
 pub mod kernel;
+pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod report;
+pub mod run;
 pub mod snapshot;
 pub mod vm;

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `nstrail` command.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,4 +1,170 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ledger and log joined, invariants, findings.
+//!
+//! A [`Checker`] takes the two streams of a run, each in its own order and in any interleaving, and ends with the
+//! same [`CheckResult`] whatever the interleaving was. It keeps no clock and does no I/O, so a recorded run
+//! replays to the same bytes. Memory grows with live containers and with how far one stream is ahead.
+//!
+//! The way of the data: [`log`] judges what the log alone decides; [`pairing`] joins definitions to moves, [`ledger`]
+//! joins probes to their events; [`resolve`] judges each task's facts in its program order; [`sweep`] judges at each fence
+//! what has to be complete. [`invariant`] lists what is judged, docs/invariants.md says why.
 
+mod core;
+mod event;
+pub mod finding;
+mod holes;
+pub mod invariant;
 pub mod joined;
+mod ledger;
+mod log;
+mod loss;
+mod pairing;
+mod resolve;
+pub mod result;
+mod sets;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use nstrail_wire::fact::Fact;
+
+use self::core::{Core, Output};
+pub use self::{
+    finding::{Finding, LedgerEntry, LineageStep, LogLine},
+    invariant::Invariant,
+    joined::{Attribution, Joined, JoinedSink, NoSink, ReleaseBy},
+    loss::LossProof,
+    result::{CheckResult, Figures, Outcome},
+};
+
+/// What a checker is told about the run beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Whether definitions must have an `nsid=` list (7.2 and later: yes, earlier: no); `None` if the
+    /// kernel's version is not known, and then all of them must agree.
+    pub ns_ids: Option<bool>,
+}
+
+impl CheckOptions {
+    /// For a kernel of this version.
+    #[must_use]
+    pub const fn for_version(major: u32, minor: u32) -> Self {
+        Self { ns_ids: Some(major > 7 || (major == 7 && minor >= 2)) }
+    }
+}
+
+/// Checks a run.
+#[derive(Debug)]
+pub struct Checker<S = NoSink> {
+    core: Core,
+    sink: S,
+}
+
+impl Checker<NoSink> {
+    #[must_use]
+    pub fn new(options: CheckOptions) -> Self {
+        Self::with_sink(options, NoSink)
+    }
+}
+
+impl<S: JoinedSink> Checker<S> {
+    /// A checker that gives on what it has joined.
+    #[must_use]
+    pub fn with_sink(options: CheckOptions, sink: S) -> Self {
+        Self { core: Core::new(options), sink }
+    }
+
+    /// Takes the next record of the audit stream: its netlink type, and its bytes (`audit(TIME:SERIAL): ...`).
+    pub fn record(&mut self, kind: u16, bytes: &[u8]) {
+        self.core.take_record(kind, bytes);
+        self.core.run();
+        self.give();
+    }
+
+    /// Takes the next entry of the ledger.
+    pub fn fact(&mut self, fact: Fact) {
+        self.core.take_fact(fact);
+        self.core.run();
+        self.give();
+    }
+
+    /// Both streams are at their end.
+    #[must_use]
+    pub fn finish(self) -> CheckResult {
+        self.finish_with_sink().0
+    }
+
+    /// As [`Checker::finish`], and the sink comes back.
+    #[must_use]
+    pub fn finish_with_sink(mut self) -> (CheckResult, S) {
+        self.core.end();
+        self.give();
+        (self.core.into_result(), self.sink)
+    }
+
+    /// Whether every fence of the ledger has been seen in the log too: nothing that was told of before the last
+    /// one is still on its way.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.core.loss.fences_agree()
+    }
+
+    /// Sets and tasks that are held in memory at this moment.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.core.sets.len(), self.core.ledger.actors.len())
+    }
+
+    fn give(&mut self) {
+        for output in self.core.output.drain(..) {
+            match output {
+                Output::Joined { fact, definition, attribution } => {
+                    let definition = definition.as_ref().map(|definition| &definition.op);
+                    self.sink.joined(&Joined { fact: &fact, definition, attribution });
+                }
+                Output::Released { id, by } => self.sink.released(id, by),
+            }
+        }
+    }
+}
+
+impl Core {
+    /// The end of both streams is the last fence.
+    fn end(&mut self) {
+        self.close_all(true);
+        let epoch = self.log.epoch;
+        self.log.holes_at.insert(epoch, self.log.holes.clone());
+        let last = epoch.max(self.ledger.epoch);
+        self.log.epoch = u64::MAX;
+        self.ledger.epoch = u64::MAX;
+        let waiting: Vec<_> = self.ledger.actors.keys().copied().collect();
+        self.ledger.ready.extend(waiting);
+        self.sweep(last, true);
+    }
+
+    fn into_result(mut self) -> CheckResult {
+        self.figures.highest_auditnsid = self.log.holes.highest();
+        let records = self.figures.records;
+        self.figures.lost = self.loss.lost();
+        let loss = self.loss.prove(records);
+        let (mut findings, mut counts) = self.findings.into_parts();
+        if self.log.ours == 0 && records > 0 {
+            // Thousands of findings would all say this.
+            let finding = Finding::new(
+                Invariant::G2Series,
+                "auditnsid records (types 1340 and 1341)",
+                "no auditnsid records: the kernel lacks the series or CONFIG_AUDIT_NSID",
+            );
+            findings = vec![finding];
+            counts = [(Invariant::G2Series, 1)].into();
+        } else if self.log.init.is_none() && records > 0 {
+            let expected = "one op=init record";
+            if !counts.contains_key(&Invariant::G2Init) {
+                findings.insert(0, Finding::new(Invariant::G2Init, expected, "none"));
+                findings.sort_by_key(|finding| finding.invariant);
+                counts.insert(Invariant::G2Init, 1);
+            }
+        }
+        CheckResult { findings, counts, loss, figures: self.figures }
+    }
+}

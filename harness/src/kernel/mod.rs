@@ -1,2 +1,47 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sources, series, configuration, build, cache: everything up to a kernel image.
+//! From a kernel version and a series to an image that boots.
+//!
+//! [`Store::source`] fetches; [`Series::read`] parses; [`apply`] brings a private tree to source plus
+//! series; [`build`] gives the [`KernelImage`], from the store if nothing changed. All of them
+//! report through a callback of [`BuildEvent`]s and return values; nothing here prints.
+
+mod apply;
+mod apt;
+mod build;
+mod config;
+mod digest;
+mod event;
+mod fragment;
+mod image;
+mod kconfig;
+mod lock;
+mod make;
+mod patch;
+mod series;
+mod source;
+mod store;
+mod tree;
+mod unpack;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::{ApplyError, HunkOffset, Overlay, OverlayFile, Reject, RejectedHunk};
+pub use apt::{AptError, AptTools};
+pub use build::{KernelError, KernelSpec, PatchedTree, apply, build};
+pub use config::{ConfigError, MissingSymbol};
+pub use digest::Hash;
+pub use event::{BuildEvent, Events};
+pub use fragment::{BASE, Fragment, FragmentError, Fragments, Request};
+pub use image::{BuildTimes, ImageKey, KernelImage};
+pub use kconfig::Blame;
+pub use lock::LockError;
+pub use make::{FirstError, MakeVariable, Toolchain};
+pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError};
+pub use series::{AppliedPatch, Series, SeriesError};
+pub use source::{KernelRow, Origin, Source, SourceError, SourceKey, SourceSpec};
+pub use store::{Store, StoreError};
+pub use tree::TreeLabel;
+pub use unpack::UnpackError;
+pub use versions::{DebianVersion, KernelLine};

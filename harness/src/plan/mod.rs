@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Run configuration to a list of runs.
+//! What is to be run: the project's folders, settings, scenarios.
+
+pub mod project;
+pub mod scenario;
+pub mod settings;
+pub mod title;

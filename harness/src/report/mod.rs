@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What users read: terminal, KTAP, JSON.
+//! What users read: one summary, drawn as JSON, KTAP and text for a terminal or a mail.
+
+pub mod escape;
+pub mod ktap;
+pub mod summary;
+pub mod verdict;

@@ -171,7 +171,7 @@ impl Actor {
     }
 
     /// The finished task.
-    pub(super) fn close(mut self) -> Task {
+    pub(super) fn close(mut self, lasts: bool) -> Task {
         let mut tail = Vec::new();
         match (&self.call, &self.told) {
             (Some(call), Some(told)) if call != told => {
@@ -181,11 +181,11 @@ impl Actor {
             (None, _) => tail.push(Line::new("says nothing")),
             _ => {}
         }
-        if self.call.is_some() && !self.ended && !self.first {
+        if self.call.is_some() && !self.ended && !lasts {
             tail.push(Line::new("without last words"));
         }
         // Whether a thread's status is told depends on who looks, so it never is.
-        if !self.thread && !self.first {
+        if !self.thread && !lasts {
             match self.reaped {
                 0 => tail.push(Line::new("not reaped")),
                 1 => {}
@@ -194,7 +194,8 @@ impl Actor {
             tail.extend(self.status.take().map(Line::new));
         }
         let told = self.told;
-        let head = self.head.unwrap_or_else(|| Line::new(told.unwrap_or_else(|| "task of unknown making".into())));
+        let head =
+            self.head.unwrap_or_else(|| Line::new(told.unwrap_or_else(|| "task of unknown making".into())));
         let sections = self.sections.into_iter().map(|mut open| {
             open.section.close();
             open.section

@@ -107,7 +107,8 @@ impl Lineage {
         }
         for id in std::mem::take(&mut self.roots) {
             if let Some(actor) = self.actors.remove(&id) {
-                self.forest.tasks.push(actor.close());
+                let first = actor.first;
+                self.forest.tasks.push(actor.close(first));
             }
         }
         self.forest.settle();
@@ -121,7 +122,14 @@ impl Lineage {
         actor
     }
 
-    fn start(&mut self, item: &Joined<'_>, call: Call, flags: u64, parent_set: &NamespaceSet, set: &NamespaceSet) {
+    fn start(
+        &mut self,
+        item: &Joined<'_>,
+        call: Call,
+        flags: u64,
+        parent_set: &NamespaceSet,
+        set: &NamespaceSet,
+    ) {
         let fact = item.fact;
         let Act::Start { parent, .. } = fact.act else { return };
         let step = self.step(fact.step);
@@ -138,7 +146,8 @@ impl Lineage {
             return;
         };
         let known = self.actors.get(&fact.actor).and_then(|actor| actor.inherits.clone());
-        let inherits = match known.or_else(|| self.actors.get(&parent).map(|maker| maker.membership.clone())) {
+        let inherits = match known.or_else(|| self.actors.get(&parent).map(|maker| maker.membership.clone()))
+        {
             Some(inherits) => inherits,
             None => Membership::unknown(&mut self.incarnations),
         };
@@ -320,7 +329,7 @@ impl Lineage {
                 line.text(": no record");
             }
             Some(attribution) => {
-                line.text(format!(": {}", words::record(attribution.record_type)));
+                line.text(format!(": {}", words::record(attribution.kind.0)));
                 match attribution.auditnsid {
                     None => line.text(" without auditnsid"),
                     Some(id) if membership.id() == Some(id) => line.text(" in ").name(membership.set()),
@@ -380,7 +389,7 @@ impl Lineage {
     fn close(&mut self, id: ActorId) {
         let Some(actor) = self.actors.remove(&id) else { return };
         let place = actor.place;
-        let task = actor.close();
+        let task = actor.close(false);
         match place.and_then(|place| Some((place, self.actors.get_mut(&place.maker)?))) {
             Some((place, maker)) => {
                 maker.receive(place, task);

@@ -10,7 +10,7 @@ use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet, NamespaceType};
 
 use super::line::Line;
 use super::origin::{Incarnations, Kind, Origin};
-use crate::check::joined::NsidOp;
+use nstrail_audit::NsidOp;
 
 /// A namespace that a task is in.
 #[derive(Clone, Debug)]
@@ -139,9 +139,7 @@ impl Membership {
             let flagged = flag(entry) & way.flags() != 0;
             let new = match way {
                 Way::Birth(_) => flagged,
-                Way::Unshare(_) => {
-                    flagged && !matches!(entry, NamespaceEntry::Pid | NamespaceEntry::Time)
-                }
+                Way::Unshare(_) => flagged && !matches!(entry, NamespaceEntry::Pid | NamespaceEntry::Time),
                 Way::Join(_) => false,
             };
             let next = match (inum, held) {
@@ -170,7 +168,10 @@ impl Membership {
                     {
                         Some(Held { inum, origin: Arc::clone(&pending.origin) })
                     } else {
-                        inum.map(|number| Held { inum, origin: incarnations.join(entry.type_name(), number, at) })
+                        inum.map(|number| Held {
+                            inum,
+                            origin: incarnations.join(entry.type_name(), number, at),
+                        })
                     }
                 }
             };
@@ -210,7 +211,11 @@ impl Membership {
                 continue;
             }
             line.text(format!(" {entry}:"));
-            if made[entry as usize] { line.make(&held.origin) } else { line.name(&held.origin) };
+            if made[entry as usize] {
+                line.make(&held.origin)
+            } else {
+                line.name(&held.origin)
+            };
         }
         line
     }

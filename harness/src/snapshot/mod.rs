@@ -6,9 +6,11 @@ mod line;
 mod lineage;
 mod membership;
 mod origin;
+mod review;
 mod shape;
 mod text;
 mod words;
 
 pub use lineage::Lineage;
+pub use review::{Comparison, Mode, ReviewError, Shelf};
 pub use text::{Canonical, Title};

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use nstrail_wire::fact::{Call, ProbeKind};
 use nstrail_wire::namespace::NamespaceType;
 
-use crate::check::joined::Op;
+use nstrail_audit::Op;
 
 /// Flags of clone(2) that make no namespace (include/uapi/linux/sched.h).
 const OTHER_FLAGS: [(u64, &str); 18] = [

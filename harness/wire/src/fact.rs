@@ -119,7 +119,7 @@ pub enum ProbeKind {
     ConfigChange,
     /// NETFILTER_PKT (1324): IPv4 packet whose `daddr=` is 127.B.C.D, B.C.D being TOKEN's low 24 bits.
     Packet,
-    /// URINGOP (1336), with a PATH record whose name ends in `nstrail-token-TOKEN`.
+    /// URINGOP (1336): `pid=` is the actor's. The PATH records of an io_uring worker have no names to carry a token.
     IoUring,
     /// ANOM_ABEND (1701) of a child that dies by SIGSEGV: `sig=11`, `pid=` is the actor's.
     Abend,

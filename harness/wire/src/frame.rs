@@ -52,6 +52,12 @@ impl FrameEncoder {
         Self { sequence: 0 }
     }
 
+    /// Goes on counting at `sequence`: to write down a frame that came in a stream.
+    #[must_use]
+    pub const fn starting_at(sequence: u64) -> Self {
+        Self { sequence }
+    }
+
     /// Appends one frame around `payload` to `out`.
     ///
     /// # Errors

@@ -8,8 +8,11 @@
 //! carry [`frame`]s, so that a cut, doubled, swapped or damaged piece is seen and named.
 
 pub mod batch;
+pub mod errno;
 pub mod fact;
 pub mod frame;
 pub mod message;
 pub mod namespace;
+pub mod rule;
 pub mod scenario;
+pub mod step;

@@ -2,9 +2,14 @@
 //! Scenarios: what a guest is told to do. Read from TOML on the host, sent to the agent as a message.
 //!
 //! Enums are externally tagged (`[[step]]` then `spawn = { ... }`), because the same types travel
-//! as postcard, which cannot describe itself.
+//! as postcard, which cannot describe itself. For the same reason no field is skipped or flattened.
+//!
+//! Steps are numbered in preorder over the whole scenario, from 0: a step, then the steps inside it, then the
+//! next one. That number stands in [`Fact::step`](crate::fact::Fact::step) and in error messages.
 
 use serde::{Deserialize, Serialize};
+
+use crate::step::Step;
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,10 +49,33 @@ const fn default_silence() -> u32 {
     30
 }
 
-/// One step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Step {
-    /// End what came before: all tasks reaped, a fence in both streams.
-    Fence {},
+impl Scenario {
+    /// Steps in preorder: the position of each is its number.
+    #[must_use]
+    pub fn preorder(&self) -> Vec<&Step> {
+        fn walk<'a>(steps: &'a [Step], into: &mut Vec<&'a Step>) {
+            for step in steps {
+                into.push(step);
+                step.parts().into_iter().for_each(|part| walk(part, into));
+            }
+        }
+        let mut steps = Vec::new();
+        walk(&self.steps, &mut steps);
+        steps
+    }
+}
+
+/// Steps with their preorder numbers, if the first of them has the number `first`.
+pub fn numbered(steps: &[Step], first: u32) -> impl Iterator<Item = (u32, &Step)> {
+    steps.iter().scan(first, |next, step| {
+        let number = *next;
+        *next += step.size();
+        Some((number, step))
+    })
+}
+
+/// How many numbers a list of steps takes.
+#[must_use]
+pub fn size(steps: &[Step]) -> u32 {
+    steps.iter().map(Step::size).sum()
 }

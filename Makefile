@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# `make run` and `make test` are all that a newcomer needs; both set the machine up first.
+
+CARGO ?= cargo
+NSTRAIL := target/release/nstrail
+# Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
+ARGS ?=
+
+.PHONY: run test bench lint setup setup-dev release clean
+
+run: setup release
+	$(NSTRAIL) run $(ARGS)
+
+release:
+	$(CARGO) build --quiet --release --package nstrail
+
+test: setup-dev
+	.ci/test
+
+bench: setup-dev release
+	$(CARGO) bench --package nstrail-audit --package nstrail
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+setup:
+	@.ci/setup
+
+setup-dev:
+	@.ci/setup --dev
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a task reads about itself: its numbers in the initial pid namespace, and its ten namespaces.
+
+use std::{ffi::CStr, io, os::fd::RawFd};
+
+use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet};
+
+use super::inherited::{self, PROC};
+
+/// Numbers of a task in the initial pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    pub pid: u32,
+    pub tid: u32,
+}
+
+const fn file_name(entry: NamespaceEntry) -> &'static CStr {
+    match entry {
+        NamespaceEntry::Cgroup => c"cgroup",
+        NamespaceEntry::Ipc => c"ipc",
+        NamespaceEntry::Mnt => c"mnt",
+        NamespaceEntry::Net => c"net",
+        NamespaceEntry::Pid => c"pid",
+        NamespaceEntry::PidForChildren => c"pid_for_children",
+        NamespaceEntry::Time => c"time",
+        NamespaceEntry::TimeForChildren => c"time_for_children",
+        NamespaceEntry::User => c"user",
+        NamespaceEntry::Uts => c"uts",
+    }
+}
+
+/// The calling thread's numbers: the initial proc's `thread-self` is `PID/task/TID` as its pid namespace counts.
+pub fn numbers() -> io::Result<Numbers> {
+    let mut room = [0; 64];
+    let link = read_link(PROC, c"thread-self", &mut room)?;
+    let mut parts = link.split(|byte| *byte == b'/');
+    let pid = parts.next().and_then(decimal);
+    let tid = parts.nth(1).and_then(decimal);
+    match (pid, tid) {
+        (Some(pid), Some(tid)) => Ok(Numbers { pid, tid }),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The calling thread's namespaces.
+pub fn namespaces() -> io::Result<NamespaceSet> {
+    // One walk through thread-self instead of ten: it is the dear part.
+    let directory =
+        inherited::open_at(PROC, c"thread-self/ns", libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
+    let mut set = NamespaceSet::default();
+    let mut result = Ok(());
+    for entry in NamespaceEntry::ALL {
+        match inum(directory, file_name(entry)) {
+            Ok(inum) => set.set(entry, inum),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    inherited::close(directory);
+    result.map(|()| set)
+}
+
+/// The number in a link `TYPE:[NUMBER]`; 0 if there is none to read.
+fn inum(directory: RawFd, name: &CStr) -> io::Result<u32> {
+    let mut room = [0; 64];
+    let link = match read_link(directory, name, &mut room) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    link.split(|byte| *byte == b'[')
+        .nth(1)
+        .and_then(|rest| rest.strip_suffix(b"]"))
+        .and_then(decimal)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn read_link<'a>(directory: RawFd, path: &CStr, room: &'a mut [u8; 64]) -> io::Result<&'a [u8]> {
+    // SAFETY: `path` is a C string and `room` is writable for its length.
+    let length = unsafe { libc::readlinkat(directory, path.as_ptr(), room.as_mut_ptr().cast(), room.len()) };
+    inherited::check(length as libc::c_long).map(|length| &room[..length as usize])
+}
+
+fn decimal(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

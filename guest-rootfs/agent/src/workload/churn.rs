@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Containers spawned and reaped at a high rate, by workers beside each other.
+//!
+//! A worker makes one container after the other. What each of them is, and what it does, comes from a generator
+//! seeded by the run's seed, the worker's number and the container's position: the number of CPUs and the
+//! scheduler only decide how the workers' stories interleave.
+
+use std::sync::atomic::Ordering;
+
+use nstrail_wire::{
+    fact::ProbeKind,
+    namespace::{CLONE_NEW_ALL, NamespaceType},
+    step::{Churn, Death, SpawnCall},
+};
+
+use super::{
+    error::{Failed, StepError},
+    inherited, probe,
+    random::Random,
+    spawn::{Ending, Made, Make, Pipe, Status, kill, make_child, reap, see_off},
+    task::Task,
+};
+
+/// What one container is to be.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan<'a> {
+    types: &'a [NamespaceType],
+    probe: Option<ProbeKind>,
+    nested: Option<&'a [NamespaceType]>,
+    forks: bool,
+    death: Death,
+}
+
+impl<'a> Plan<'a> {
+    fn new(churn: &'a Churn, seed: u64, worker: u32, position: u32) -> Self {
+        let mut random = Random::at(seed, worker, position);
+        // Every choice draws its numbers whether it is taken or not: one parameter does not shift the others.
+        let types = &churn.kinds[random.below(churn.kinds.len())];
+        let nested = &churn.kinds[random.below(churn.kinds.len())];
+        let probe = (!churn.probes.is_empty()).then(|| churn.probes[random.below(churn.probes.len())]);
+        let probes = random.once_in(churn.probe_every);
+        let nests = random.once_in(churn.nest_every);
+        let forks = random.once_in(churn.fork_every);
+        let killed = random.once_in(churn.kill_every);
+        Self {
+            types,
+            probe: probe.filter(|_| probes),
+            nested: nests.then_some(nested),
+            forks,
+            death: if killed { Death::Kill } else { Death::Exit },
+        }
+    }
+}
+
+/// Does a [`Step::Churn`](nstrail_wire::step::Step::Churn).
+pub fn step(task: &mut Task, churn: &Churn) -> Result<(), StepError> {
+    let mut room = [0; 16];
+    let pid_max = inherited::read_proc(c"sys/kernel/pid_max", &mut room)
+        .map_err(StepError::call("kernel.pid_max"))?
+        .to_vec();
+    inherited::write_proc(c"sys/kernel/pid_max", churn.pid_max.to_string().as_bytes())
+        .map_err(StepError::call("kernel.pid_max"))?;
+    let mut workers: Vec<Made> = Vec::new();
+    for worker in 0..churn.workers {
+        let body =
+            |child: &mut Task| work(child, churn, worker).map_err(|error| Failed { step: child.step, error });
+        let make = Make::plain(SpawnCall::Fork, &[]);
+        workers.extend(make_child(task, &make, Ending::Exit, None, &body, None)?);
+    }
+    for worker in &workers {
+        reap(task, worker.actor, worker.local_pid, Status::Success)?;
+    }
+    inherited::write_proc(c"sys/kernel/pid_max", &pid_max).map_err(StepError::call("kernel.pid_max"))
+}
+
+fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
+    let share = churn.containers / churn.workers + u32::from(worker < churn.containers % churn.workers);
+    let (mut last, mut rollovers) = (0, 0);
+    for position in 0..share {
+        let plan = Plan::new(churn, task.stage.seed, worker, position);
+        let local_pid = container(task, &plan)?;
+        // PIDs are handed out upwards: one below its predecessor means that the counter has wrapped in between.
+        rollovers += u64::from(local_pid < last);
+        last = local_pid;
+    }
+    // Each worker sees every wrap that it does not sleep through, so the largest count is the nearest to the truth.
+    task.stage.shared.rollovers.fetch_max(rollovers, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Makes a container and sees it off. Gives its pid.
+fn container(task: &mut Task, plan: &Plan<'_>) -> Result<i32, StepError> {
+    let body = |child: &mut Task| live(child, plan).map_err(|error| Failed { step: child.step, error });
+    // clone3 knows all types.
+    let make = Make::plain(SpawnCall::Clone3, plan.types);
+    debug_assert!(make.flags & CLONE_NEW_ALL == make.flags);
+    let ready = (plan.death == Death::Kill).then(Pipe::new).transpose()?;
+    let ending = ready.map_or(Ending::Exit, |ready| Ending::BeKilled { ready: ready.write });
+    let made = make_child(task, &make, ending, None, &body, None)?
+        .ok_or(StepError::Scenario("a container was refused"))?;
+    if let Some(ready) = ready {
+        ready.await_byte()?;
+        kill(made.local_pid)?;
+    }
+    see_off(task, &made, &make, plan.death)?;
+    Ok(made.local_pid)
+}
+
+fn live(task: &mut Task, plan: &Plan<'_>) -> Result<(), StepError> {
+    if let Some(kind) = plan.probe {
+        probe::cause(task, kind)?;
+    }
+    if plan.forks {
+        container(
+            task,
+            &Plan { types: &[], probe: plan.probe, nested: None, forks: false, death: Death::Exit },
+        )?;
+    }
+    if let Some(types) = plan.nested {
+        container(task, &Plan { types, probe: plan.probe, nested: None, forks: false, death: Death::Exit })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_depends_on_seed_worker_and_position_alone() {
+        let churn = Churn {
+            containers: 1000,
+            workers: 4,
+            pid_max: 1000,
+            kinds: vec![vec![NamespaceType::Pid], vec![NamespaceType::Uts, NamespaceType::Ipc]],
+            probe_every: 5,
+            probes: vec![ProbeKind::Syscall, ProbeKind::Seccomp],
+            nest_every: 7,
+            fork_every: 3,
+            kill_every: 11,
+        };
+        let plans = |seed, worker| (0..500).map(|at| Plan::new(&churn, seed, worker, at)).collect::<Vec<_>>();
+        assert_eq!(plans(1, 2), plans(1, 2));
+        assert_ne!(plans(1, 2), plans(1, 3));
+        assert_ne!(plans(1, 2), plans(2, 2));
+        let killed = plans(1, 0).iter().filter(|plan| plan.death == Death::Kill).count();
+        assert!((20..80).contains(&killed), "{killed} of 500 are one in 11 or so");
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A task replaces its image by the agent's own executable, and the new image goes on with the steps.
+//!
+//! What the new image must know crosses in a memory file, whose number is its argument.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{Read, Seek, Write},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd},
+    ptr,
+};
+
+use nstrail_wire::{
+    fact::{ActorId, Call, Outcome},
+    namespace::{NamespaceEntry, NamespaceSet},
+    step::{Exec, Step},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    census,
+    error::StepError,
+    inherited::{self, EXECUTABLE},
+    shared::Shared,
+    spawn::{self, Ending, GAVE_UP, Kept, Label},
+    task::{Stage, Task, hold},
+};
+use crate::ledger::{self, Ledger};
+
+const NO_SUCH_FILE: &std::ffi::CStr = c"/nstrail-no-such-file";
+
+/// A task on its way through exec.
+#[derive(Debug, Serialize, Deserialize)]
+struct Passenger {
+    actor: ActorId,
+    number: u32,
+    step: u32,
+    before: NamespaceSet,
+    seed: u64,
+    seccomp: bool,
+    kept: Vec<Kept>,
+    labels: Vec<Label>,
+    ending: Ending,
+    inside: Vec<Step>,
+}
+
+/// Does a [`Step::Exec`]. Returns only if the exec fails.
+pub fn step(task: &mut Task, exec: &Exec, number: u32) -> Result<(), StepError> {
+    let passenger = Passenger {
+        actor: task.actor,
+        number: task.number,
+        step: number,
+        before: task.set,
+        seed: task.stage.seed,
+        seccomp: task.seccomp,
+        kept: task.kept.clone(),
+        labels: task.labels.clone(),
+        ending: task.ending,
+        inside: exec.inside.clone(),
+    };
+    let file = luggage(&passenger)?;
+    let argument = std::ffi::CString::new(file.to_string()).unwrap_or_default();
+    let arguments = [c"nstrail-agent".as_ptr(), c"exec-step".as_ptr(), argument.as_ptr(), ptr::null()];
+    let environment = [ptr::null::<libc::c_char>()];
+    let (directory, path, flags) = match exec.expect {
+        Some(_) => (libc::AT_FDCWD, NO_SUCH_FILE, 0),
+        None => (EXECUTABLE, c"", libc::AT_EMPTY_PATH),
+    };
+    // SAFETY: a path and two lists of C strings that end with a null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            directory,
+            path.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            flags,
+        )
+    };
+    let errno = inherited::check(result).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+    inherited::close(file);
+    task.tell_operation(Call::Exec, 0, 0, Outcome::Failed { errno })?;
+    hold("execve", Some(errno), exec.expect)
+}
+
+fn luggage(passenger: &Passenger) -> Result<RawFd, StepError> {
+    // SAFETY: the name is a C string; no flags, so that the descriptor survives exec.
+    let fd = inherited::check(unsafe { libc::memfd_create(c"nstrail-exec".as_ptr(), 0) }.into())
+        .map_err(StepError::call("memfd_create"))?;
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let mut file = unsafe { File::from_raw_fd(fd as RawFd) };
+    file.write_all(&postcard::to_stdvec(passenger)?)
+        .and_then(|()| file.rewind())
+        .map_err(StepError::call("memory file for the new image"))?;
+    Ok(file.into_raw_fd())
+}
+
+/// What an image does that was executed by a step: the rest of its task's life.
+///
+/// `arguments` is the whole command line: `AGENT exec-step DESCRIPTOR`.
+pub fn entry(arguments: &[OsString]) -> ! {
+    let status = match arrive(arguments.get(2).and_then(|argument| argument.to_str())) {
+        Ok(()) => 0,
+        Err(reason) => {
+            // The memory that errors pass through may be the very thing that is missing: tell the collector.
+            let _ = ledger::report_failure(reason.as_bytes());
+            GAVE_UP
+        }
+    };
+    spawn::leave(false, status)
+}
+
+fn arrive(argument: Option<&str>) -> Result<(), String> {
+    let fd: RawFd = argument.and_then(|fd| fd.parse().ok()).ok_or("exec-step: no descriptor is named")?;
+    // SAFETY: the descriptor was passed to this image for it to own.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| format!("exec-step: {error}"))?;
+    debug_assert_eq!(file.as_raw_fd(), fd);
+    drop(file);
+    let passenger: Passenger = postcard::from_bytes(&bytes).map_err(|error| format!("exec-step: {error}"))?;
+    let ledger = Ledger::inherited().map_err(|error| format!("exec-step: ledger: {error}"))?;
+    let shared = Shared::inherited().map_err(|error| format!("exec-step: shared memory: {error}"))?;
+    let inside = passenger.inside.clone();
+    let (first, ending) = (passenger.step + 1, passenger.ending);
+    let step = passenger.step;
+    let result = resume(Stage { ledger, shared, seed: passenger.seed }, passenger)
+        .map_err(|error| (step, error))
+        .and_then(|mut task| {
+            task.walk(&inside, first).map_err(|failed| (failed.step, failed.error))?;
+            spawn::finish(&mut task, ending).map_err(|error| (task.step, error))
+        });
+    match result {
+        Ok(()) => {
+            if let Ending::BeKilled { .. } = ending {
+                loop {
+                    // SAFETY: plain system call without pointers.
+                    unsafe { libc::pause() };
+                }
+            }
+            Ok(())
+        }
+        Err((step, error)) => {
+            shared.fail(step, &error.to_string());
+            spawn::leave(false, GAVE_UP)
+        }
+    }
+}
+
+/// The task as it was before the exec, and its word that it came through.
+fn resume(stage: Stage, passenger: Passenger) -> Result<Task, StepError> {
+    let mut task = Task {
+        stage,
+        actor: passenger.actor,
+        number: passenger.number,
+        numbers: census::numbers().map_err(StepError::call("thread-self"))?,
+        set: passenger.before,
+        step: passenger.step,
+        seccomp: passenger.seccomp,
+        ending: passenger.ending,
+        kept: passenger.kept,
+        labels: passenger.labels,
+    };
+    task.tell_operation(Call::Exec, 0, 0, Outcome::Done)?;
+    if task.set.get(NamespaceEntry::Time) != passenger.before.get(NamespaceEntry::Time) {
+        task.count_container();
+    }
+    Ok(task)
+}

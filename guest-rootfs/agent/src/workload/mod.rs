@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Workloads: a scenario's steps, done for real, and told to the ledger by those who do them.
+//!
+//! The agent's main task does the control steps (fences, rules, audit on and off). What lies between two of them is
+//! done by a *stage*: a plain fork of the main task, single-threaded whatever the main task is, and gone before
+//! the next control step. Everything else descends from a stage.
+//!
+//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`]: making tasks; [`moves`], [`exec`]: moving.
+//! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
+//! - [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
+
+mod census;
+mod cgroup;
+mod churn;
+mod error;
+mod exec;
+mod inherited;
+mod moves;
+mod nest;
+mod packet;
+mod privilege;
+mod probe;
+mod random;
+mod shared;
+mod spawn;
+mod task;
+mod trampoline;
+mod uring;
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use nstrail_wire::{
+    fact::{Act, ActorId, Call, Outcome},
+    rule,
+    scenario::{Scenario, numbered},
+    step::{RuleStep, Step},
+};
+
+pub use self::{error::WorkloadError, exec::entry as exec_entry};
+use self::{
+    error::{Failed, StepError},
+    shared::Shared,
+    spawn::GAVE_UP,
+    task::{Origin, Stage, Task},
+};
+use crate::{
+    control::{AuditControl, AuditRule, RuleAction, RuleCalls, RuleField, RuleList},
+    ledger::Ledger,
+};
+
+/// What a workload did, in figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkloadEnd {
+    /// Time that stages took.
+    pub workload_ns: u64,
+    /// Sets made, as the tasks count their calls.
+    pub containers: u64,
+    /// Times that the PID counter was seen to wrap around.
+    pub pid_rollovers: u64,
+}
+
+/// Runs a scenario to its end. For the agent's main task.
+///
+/// # Errors
+/// If a step could not be done, or did not give what the scenario expects of it.
+pub fn run(
+    scenario: &Scenario,
+    seed: u64,
+    ledger: &Ledger,
+    audit: &dyn AuditControl,
+) -> Result<WorkloadEnd, WorkloadError> {
+    let trouble = |step| move |error: StepError| WorkloadError { step, reason: error.to_string() };
+    inherited::open().map_err(StepError::call("descriptors of the workload")).map_err(trouble(None))?;
+    let shared = Shared::create().map_err(StepError::call("shared memory")).map_err(trouble(None))?;
+    let stage = Stage { ledger: *ledger, shared, seed };
+    let mut took = Duration::ZERO;
+    let mut control = Control { audit, rules: Vec::new(), fences: 0 };
+    let mut number = 0;
+    let mut rest = &scenario.steps[..];
+    while let Some(first) = rest.first() {
+        ledger.enter_step(number);
+        let length = if first.is_control() {
+            control.take(first).map_err(trouble(Some(number)))?;
+            1
+        } else {
+            rest.iter().position(Step::is_control).unwrap_or(rest.len())
+        };
+        let (now, later) = rest.split_at(length);
+        if !first.is_control() {
+            let began = Instant::now();
+            perform(stage, now, number)?;
+            took += began.elapsed();
+        }
+        number += numbered(now, 0).map(|(_, step)| step.size()).sum::<u32>();
+        rest = later;
+    }
+    Ok(WorkloadEnd {
+        workload_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        containers: shared.containers.load(Ordering::Relaxed),
+        pid_rollovers: shared.rollovers.load(Ordering::Relaxed),
+    })
+}
+
+/// A stage does these steps, from its birth to its death.
+fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadError> {
+    let trouble = |error: StepError| WorkloadError { step: Some(number), reason: error.to_string() };
+    let actor = stage.ledger.allocate_actor();
+    let before = census::namespaces().map_err(StepError::call("census")).map_err(trouble)?;
+    let origin = Origin { actor, parent: ActorId(1), call: Call::Fork, flags: 0, parent_set: before };
+    // libc's fork, the only one: it is the one that leaves the allocator usable if the main task has threads.
+    // SAFETY: the child uses nothing that another thread of this process could have held.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let status = match play(stage, &origin, steps, number) {
+            Ok(()) => 0,
+            Err(failed) => {
+                stage.shared.fail(failed.step, &failed.error.to_string());
+                GAVE_UP
+            }
+        };
+        spawn::leave(false, status);
+    }
+    let pid = inherited::check(pid.into()).map_err(StepError::call("fork")).map_err(trouble)? as i32;
+    let after = census::namespaces().map_err(StepError::call("census")).map_err(trouble)?;
+    let outcome = Outcome::Child { actor, tid: pid as u32 };
+    let tell = |act| stage.ledger.write_main(act).map_err(StepError::call("ledger")).map_err(trouble);
+    tell(Act::Operation { call: Call::Fork, flags: 0, passed: 0, outcome, before, after })?;
+    let (_, status) = spawn::wait(pid).map_err(trouble)?;
+    tell(Act::Reaped { child: actor, tid: pid as u32, status })?;
+    match (stage.shared.failure(), status) {
+        (Some((step, reason)), _) => Err(WorkloadError { step: Some(step), reason }),
+        (None, 0) => Ok(()),
+        (None, status) => {
+            Err(trouble(StepError::Death { child: actor.0, status, expected: spawn::Status::Success }))
+        }
+    }
+}
+
+fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32) -> Result<(), Failed> {
+    let failed = |error| Failed { step: number, error };
+    let mut task = Task::start(stage, origin, number, &[]).map_err(failed)?;
+    task.walk(steps, number)?;
+    task.end().map_err(|error| Failed { step: task.step, error })
+}
+
+/// The main task's part of a scenario.
+struct Control<'a> {
+    audit: &'a dyn AuditControl,
+    /// Rules that stand, by the scenario's name for them.
+    rules: Vec<(String, AuditRule)>,
+    fences: u32,
+}
+
+impl Control<'_> {
+    fn take(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::Fence {} => {
+                self.fences += 1;
+                self.audit.fence(self.fences).map_err(StepError::call("fence"))
+            }
+            Step::Audit { enabled } => {
+                self.audit.set_enabled(*enabled).map_err(StepError::call("AUDIT_SET of enabled"))
+            }
+            Step::Rule(RuleStep::Add(rule)) => {
+                let audit_rule = audit_rule(rule);
+                self.audit.add_rule(&audit_rule).map_err(StepError::call("AUDIT_ADD_RULE"))?;
+                self.rules.push((rule.key.clone(), audit_rule));
+                Ok(())
+            }
+            Step::Rule(RuleStep::Remove(key)) => {
+                let at = self.rules.iter().position(|(known, _)| known == key);
+                let (_, rule) = self.rules.remove(at.ok_or(StepError::Scenario("no such rule stands"))?);
+                self.audit.delete_rule(&rule).map_err(StepError::call("AUDIT_DEL_RULE"))
+            }
+            _ => Err(StepError::Scenario("step is not for the main task")),
+        }
+    }
+}
+
+/// The rule as the kernel takes it.
+fn audit_rule(rule: &rule::Rule) -> AuditRule {
+    AuditRule {
+        list: match rule.list {
+            rule::RuleList::Exit => RuleList::Exit,
+            rule::RuleList::Exclude => RuleList::Exclude,
+            rule::RuleList::IoUring => RuleList::IoUring,
+        },
+        action: match rule.action {
+            rule::RuleAction::Never => RuleAction::Never,
+            rule::RuleAction::Always => RuleAction::Always,
+        },
+        calls: match (rule.list, &rule.calls[..]) {
+            (rule::RuleList::Exclude, _) => RuleCalls::Only(Vec::new()),
+            (_, []) => RuleCalls::All,
+            (_, calls) => RuleCalls::Only(calls.iter().map(|call| call.number()).collect()),
+        },
+        fields: rule
+            .fields
+            .iter()
+            .map(|field| {
+                let (field, value) = field.pair();
+                RuleField::equal(field, value)
+            })
+            .collect(),
+        key: rule.list.takes_key().then(|| rule.key.clone().into_bytes()),
+    }
+}

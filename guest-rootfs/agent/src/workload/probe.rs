@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Audit events with a token in them, caused by the task that tells of them.
+//!
+//! Where the token stands in the log, see [`ProbeKind`].
+
+use std::ptr;
+
+use nstrail_wire::{
+    fact::{Act, ProbeKind},
+    step::SpawnCall,
+};
+
+use super::{
+    error::{Failed, StepError},
+    inherited, packet,
+    spawn::{Ending, Make, make_child},
+    task::Task,
+    uring,
+};
+use crate::{
+    netlink::AuditSocket,
+    rule::{AuditRule, RuleAction, RuleCalls, RuleList},
+};
+
+/// First argument of the prctl that a rule can be made for: `nstr`. No prctl has this number.
+const PRCTL: u32 = 0x6e73_7472;
+/// No system call has this number, nor any above it.
+const FIRST_UNUSED_CALL: u32 = 1_000_000;
+
+/// Does a [`Step::Probe`](nstrail_wire::step::Step::Probe).
+pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
+    if kind == ProbeKind::Abend {
+        return abend(task);
+    }
+    let token = task.stage.ledger.allocate_token();
+    match kind {
+        ProbeKind::UserMessage => user_message(token)?,
+        ProbeKind::Syscall => {
+            // SAFETY: an unknown prctl does nothing.
+            unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(PRCTL), token, 0, 0, 0) };
+        }
+        ProbeKind::Seccomp => seccomp(task, token)?,
+        ProbeKind::Login => inherited::write_proc(c"thread-self/loginuid", token.to_string().as_bytes())
+            .map_err(StepError::call("loginuid"))?,
+        ProbeKind::ConfigChange => config_change(token)?,
+        ProbeKind::Packet => packet::send(token)?,
+        ProbeKind::IoUring => uring::make_directory(token)?,
+        ProbeKind::Abend => {}
+    }
+    task.tell(Act::Probe { kind, token, set: task.set })
+}
+
+fn user_message(token: u64) -> Result<(), StepError> {
+    AuditSocket::open()
+        .and_then(|socket| socket.user_message(format!("nstrail-token={token}").as_bytes()))
+        .map_err(StepError::call("AUDIT_USER"))
+}
+
+/// Adds a rule that matches nothing, and removes it.
+fn config_change(token: u64) -> Result<(), StepError> {
+    let rule = AuditRule {
+        list: RuleList::Exit,
+        action: RuleAction::Always,
+        calls: RuleCalls::Only(Vec::new()),
+        fields: Vec::new(),
+        key: Some(format!("nstrail-token-{token}").into_bytes()),
+    };
+    let rule = rule.encode().ok_or(StepError::Scenario("rule does not fit"))?;
+    AuditSocket::open()
+        .and_then(|socket| socket.add_rule(&rule).and_then(|()| socket.delete_rule(&rule)))
+        .map_err(StepError::call("AUDIT_ADD_RULE"))
+}
+
+fn seccomp(task: &mut Task, token: u64) -> Result<(), StepError> {
+    if !task.seccomp {
+        // Load the call's number; from FIRST_UNUSED_CALL on, log it.
+        let program = [
+            libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+            libc::sock_filter { code: 0x35, jt: 0, jf: 1, k: FIRST_UNUSED_CALL },
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_LOG },
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: plain system call without pointers.
+        inherited::check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
+            .map_err(StepError::call("PR_SET_NO_NEW_PRIVS"))?;
+        // SAFETY: the program is valid and only read.
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+        inherited::check(result).map_err(StepError::call("seccomp"))?;
+        task.seccomp = true;
+    }
+    // SAFETY: there is no such system call.
+    unsafe { libc::syscall(u64::from(FIRST_UNUSED_CALL).wrapping_add(token) as libc::c_long) };
+    Ok(())
+}
+
+/// A child that tells of its own death beforehand, and dies by a null pointer.
+fn abend(task: &mut Task) -> Result<(), StepError> {
+    let body = |child: &mut Task| -> Result<(), Failed> {
+        let token = child.stage.ledger.allocate_token();
+        let set = child.set;
+        child
+            .tell(Act::Probe { kind: ProbeKind::Abend, token, set })
+            .map_err(|error| Failed { step: child.step, error })?;
+        // The runtime's own handler would try to tell stack overflows apart.
+        // SAFETY: resets a signal to its default.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        // A fault, not a kill: a pid namespace's init cannot shield itself from it.
+        // SAFETY: faults, and that is the end of this process, which shares no memory.
+        unsafe { std::arch::asm!("mov byte ptr [{}], 0", in(reg) ptr::null_mut::<u8>()) };
+        Ok(())
+    };
+    let make = Make::plain(SpawnCall::Fork, &[]);
+    let made = make_child(task, &make, Ending::Exit, None, &body, None)?
+        .ok_or(StepError::Scenario("fork was refused"))?;
+    super::spawn::reap(task, made.actor, made.local_pid, super::spawn::Status::Signal(libc::SIGSEGV))
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A task of the workload: who it is in the ledger, and its walk through a list of steps.
+
+use std::sync::atomic::Ordering;
+
+use nstrail_wire::{
+    errno::{Errno, errno_name},
+    fact::{Act, ActorId, Call, Fact, Outcome},
+    namespace::{CLONE_NEW_ALL, NamespaceEntry, NamespaceSet},
+    scenario::numbered,
+    step::Step,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    census::{self, Numbers},
+    churn,
+    error::{Failed, StepError},
+    exec, moves, nest, privilege, probe,
+    shared::Shared,
+    spawn::{self, Ending, Kept, Label},
+};
+use crate::ledger::Ledger;
+
+/// What is the same for all tasks of a workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    pub ledger: Ledger,
+    pub shared: &'static Shared,
+    pub seed: u64,
+}
+
+/// How a task came to be, as its maker knows it before the call.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    pub actor: ActorId,
+    pub parent: ActorId,
+    pub call: Call,
+    pub flags: u64,
+    pub parent_set: NamespaceSet,
+}
+
+/// A task.
+#[derive(Debug)]
+pub struct Task {
+    pub stage: Stage,
+    pub actor: ActorId,
+    /// Number of its next fact.
+    pub number: u32,
+    pub numbers: Numbers,
+    /// Its namespaces as it last read them: nothing but its own calls changes them.
+    pub set: NamespaceSet,
+    /// The step that it is at.
+    pub step: u32,
+    /// A filter for the seccomp probe is installed: it stays for good, and children inherit it.
+    pub seccomp: bool,
+    /// What it does when its steps are done.
+    pub ending: Ending,
+    /// Labelled children that wait.
+    pub kept: Vec<Kept>,
+    /// Tasks that a setns can name.
+    pub labels: Vec<Label>,
+}
+
+impl Task {
+    /// First words of a task that was just made.
+    pub fn start(stage: Stage, origin: &Origin, step: u32, labels: &[Label]) -> Result<Self, StepError> {
+        let numbers = census::numbers().map_err(StepError::call("thread-self"))?;
+        let set = census::namespaces().map_err(StepError::call("census"))?;
+        stage.shared.tell_tid(origin.actor, numbers.tid);
+        let mut task = Self {
+            stage,
+            actor: origin.actor,
+            number: 0,
+            numbers,
+            set,
+            step,
+            seccomp: false,
+            ending: Ending::Exit,
+            kept: Vec::new(),
+            labels: labels.to_vec(),
+        };
+        task.tell(Act::Start {
+            parent: Some(origin.parent),
+            call: origin.call,
+            flags: origin.flags,
+            parent_set: origin.parent_set,
+            set,
+        })?;
+        let moved =
+            |entry| origin.parent_set.get(entry) != set.get(entry) && origin.flags & CLONE_NEW_ALL == 0;
+        if moved(NamespaceEntry::Pid) || moved(NamespaceEntry::Time) {
+            task.count_container();
+        }
+        Ok(task)
+    }
+
+    /// Writes a fact.
+    pub fn tell(&mut self, act: Act) -> Result<(), StepError> {
+        let Numbers { pid, tid } = self.numbers;
+        let fact = Fact { actor: self.actor, number: self.number, tid, pid, step: self.step, act };
+        self.stage.ledger.write(&fact).map_err(StepError::call("ledger"))?;
+        self.number += 1;
+        Ok(())
+    }
+
+    /// Writes that a call has returned, after a look at what it did.
+    pub fn tell_operation(
+        &mut self,
+        call: Call,
+        flags: u64,
+        passed: u64,
+        outcome: Outcome,
+    ) -> Result<(), StepError> {
+        let before = self.set;
+        self.set = census::namespaces().map_err(StepError::call("census"))?;
+        if flags & CLONE_NEW_ALL != 0 && !matches!(outcome, Outcome::Failed { .. }) {
+            self.count_container();
+        }
+        self.tell(Act::Operation { call, flags, passed, outcome, before, after: self.set })
+    }
+
+    /// One more set was made.
+    pub fn count_container(&self) {
+        self.stage.shared.containers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether this task is in the initial pid namespace, so that its calls give the ledger's numbers.
+    pub fn counts_from_init(&self) -> bool {
+        // PROC_PID_INIT_INO, the same in every kernel version.
+        self.set.get(NamespaceEntry::Pid) == 0xEFFF_FFFC
+    }
+
+    /// Walks through steps, of which the first has the number `first`.
+    pub fn walk(&mut self, steps: &[Step], first: u32) -> Result<(), Failed> {
+        for (number, step) in numbered(steps, first) {
+            self.step = number;
+            self.take(step, number).map_err(|error| Failed { step: self.step, error })?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step, number: u32) -> Result<(), StepError> {
+        match step {
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } => {
+                Err(StepError::Scenario("step is for the outermost list"))
+            }
+            Step::Spawn(spawn) => spawn::step(self, spawn, number),
+            Step::Unshare(unshare) => moves::unshare(self, unshare),
+            Step::Setns(setns) => moves::setns(self, setns),
+            Step::Exec(exec) => exec::step(self, exec, number),
+            Step::Probe(kind) => probe::cause(self, *kind),
+            Step::DropCapabilities {} => privilege::drop_capabilities(),
+            Step::Limit { r#type, max } => privilege::limit(*r#type, *max),
+            Step::Release { label } => spawn::release(self, label),
+            Step::Nest(nest) => nest::step(self, nest, number),
+            Step::Churn(churn) => churn::step(self, churn),
+        }
+    }
+
+    /// Last words: labelled children end before their maker, the youngest first.
+    pub fn end(&mut self) -> Result<(), StepError> {
+        while let Some(kept) = self.kept.pop() {
+            spawn::end_kept(self, kept)?;
+        }
+        self.tell(Act::End)
+    }
+}
+
+/// Holds what a call gave against what the scenario expects.
+pub fn hold(call: &str, found: Option<i32>, expected: Option<Errno>) -> Result<(), StepError> {
+    if found == expected.map(Errno::number) {
+        return Ok(());
+    }
+    Err(StepError::Unexpected {
+        call: call.to_owned(),
+        found: found.map_or_else(|| "success".to_owned(), errno_name),
+        expected: expected.map_or_else(|| "success".to_owned(), |errno| errno.to_string()),
+    })
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The state that all parts of the check share. Each part adds its methods in a file of its own.
+
+use std::sync::Arc;
+
+use nstrail_wire::fact::{ActorId, Fact};
+
+use super::{
+    CheckOptions,
+    finding::{Finding, FindingSet},
+    joined::{Attribution, ReleaseBy},
+    ledger::Ledger,
+    log::Log,
+    loss::LossEvidence,
+    pairing::Pairing,
+    result::Figures,
+    sets::{Definition, Sets},
+};
+
+/// What goes to the sink.
+#[derive(Debug)]
+pub(super) enum Output {
+    Joined { fact: Box<Fact>, definition: Option<Arc<Definition>>, attribution: Option<Attribution> },
+    Released { id: u64, by: ReleaseBy },
+}
+
+/// A clone whose child was reaped without ever having spoken.
+#[derive(Debug)]
+pub(super) struct Unborn {
+    pub epoch: u64,
+    pub tid: u32,
+    pub maker_tid: u32,
+    pub flags: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub options: CheckOptions,
+    pub findings: FindingSet,
+    pub figures: Figures,
+    pub loss: LossEvidence,
+    pub sets: Sets,
+    pub log: Log,
+    pub pairing: Pairing,
+    pub ledger: Ledger,
+    pub output: Vec<Output>,
+    /// The first task's Start, which waits for `op=init`.
+    pub boot: Option<(ActorId, u32, u64)>,
+    /// Its definition, once judged.
+    pub boot_set: Option<Arc<Definition>>,
+    /// Findings that fall if it turns out that a task could not tell its last act: epoch and set.
+    pub suspects: Vec<(u64, u64, Finding)>,
+    pub unborn: Vec<Unborn>,
+    /// Epochs below this one are done with.
+    pub swept: u64,
+    /// Facts up to this epoch may be judged.
+    pub horizon: u64,
+    /// First ids of holes that were reported.
+    pub holes_reported: std::collections::BTreeSet<u64>,
+}
+
+impl Core {
+    pub fn new(options: CheckOptions) -> Self {
+        Self {
+            options,
+            findings: FindingSet::default(),
+            figures: Figures::default(),
+            loss: LossEvidence::new(),
+            sets: Sets::default(),
+            log: Log::default(),
+            pairing: Pairing::default(),
+            ledger: Ledger::default(),
+            output: Vec::new(),
+            boot: None,
+            boot_set: None,
+            suspects: Vec::new(),
+            unborn: Vec::new(),
+            swept: 0,
+            horizon: 0,
+            holes_reported: std::collections::BTreeSet::new(),
+        }
+    }
+
+    pub fn released(&mut self, id: u64, by: ReleaseBy) {
+        self.output.push(Output::Released { id, by });
+    }
+
+    /// The first task's Start has its definition.
+    pub fn settle_boot(&mut self) {
+        if let Some(init) = self.log.init.clone()
+            && let Some((actor, number, _)) = self.boot.take_if(|(_, _, epoch)| *epoch == init.epoch)
+        {
+            self.arrived(actor, number, super::ledger::Awaited::Definition(init));
+        }
+    }
+
+    /// A set that both sides have done with goes.
+    pub fn settle(&mut self, id: u64) {
+        let Some(set) = self.sets.get(id) else { return };
+        let Some(release) = &set.release else { return };
+        let done = set.joined
+            && set.members == 0
+            && set.pins == 0
+            && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
+            && (set.verified || set.release_matches());
+        if done {
+            self.sets.drop_set(id);
+        }
+    }
+}

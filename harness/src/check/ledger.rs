@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ledger's side of the check: tasks, and their facts on the way to being judged.
+//!
+//! Facts come through one pipe that each task writes to, so what a task told before it died comes before
+//! anybody's word that it was reaped. Each task's facts wait in a queue of its own until the log has what belongs to the
+//! first of them; [`super::resolve`] then judges it. A child's Start also waits for its maker's word of
+//! the call, because that says which set the maker was in; a vfork's maker speaks only afterwards.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use nstrail_audit::Op;
+use nstrail_wire::{
+    fact::{Act, ActorId, AuditFact, Call, Fact, Outcome, ProbeKind},
+    namespace::{CLONE_NEW_ALL, CLONE_THREAD, CLONE_VM, NamespaceEntry, NamespaceSet, NamespaceType},
+};
+
+use super::{core::Core, event::ProbeEvent, finding::Raw, pairing::Move, sets::Definition};
+
+/// Which set a task is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    Boot,
+    Set(u64),
+    /// Made while audit was off: the n-th such set.
+    Silent(usize),
+    /// Its definition is missing, so nothing more can be said.
+    Unknown,
+}
+
+/// What a fact waits for, and what came.
+#[derive(Debug)]
+pub(super) enum Awaited {
+    Nothing,
+    /// A definition, or `op=init` for the first task.
+    AwaitDefinition,
+    Definition(Arc<Definition>),
+    NoDefinition,
+    /// A move while audit was off.
+    Silent(usize),
+    AwaitEvent,
+    Event(Box<ProbeEvent>),
+    NoEvent,
+    /// A probe while audit was off.
+    Dark,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub fact: Fact,
+    pub position: u64,
+    pub epoch: u64,
+    pub awaited: Awaited,
+    /// Tasks that are over when this Reaped or exec is told.
+    pub over: Vec<ActorId>,
+}
+
+/// What a child has from its maker.
+#[derive(Debug)]
+pub(super) struct Birth {
+    pub hold: Hold,
+    pub pid: u32,
+    pub tid: u32,
+    /// Sets that must be released before this child was made (CONTRACT.md G5).
+    pub due: Vec<u64>,
+    /// The maker's word, if it could give one.
+    pub told: Option<(u64, Fact)>,
+    /// It was counted as a member of its maker's set.
+    pub counted: bool,
+    /// The maker's set, kept until the child is judged.
+    pub origin: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Actor {
+    pub tid: u32,
+    pub pid: u32,
+    next: u32,
+    pub items: VecDeque<Item>,
+    pub started: bool,
+    pub start_told: bool,
+    pub hold: Hold,
+    pub birth: Option<Birth>,
+    pub maker: Option<ActorId>,
+    /// The task whose number is the thread group's.
+    group: ActorId,
+    pid_namespace: u32,
+    pid_init: bool,
+    pub thread: bool,
+    pub ended: bool,
+    /// It is over: nothing more comes from it.
+    pub gone: bool,
+    /// It has left its set.
+    pub left: bool,
+    pub due: Vec<u64>,
+    /// Tasks that look at their queue again when this one's is empty.
+    pub wakes: Vec<ActorId>,
+    /// Sets it was in when it used io_uring: a worker may keep them.
+    pub uring: Vec<u64>,
+    pub ended_epoch: u64,
+    /// Windows without audit up to its last fact, and whether it may have died in one.
+    windows: u64,
+    pub died_dark: bool,
+    /// A clone that moved it, for a child that never spoke.
+    pub expected: Option<u64>,
+}
+
+impl Actor {
+    fn new(id: ActorId) -> Self {
+        Self {
+            tid: 0,
+            pid: 0,
+            next: 0,
+            items: VecDeque::new(),
+            started: false,
+            start_told: false,
+            hold: Hold::Unknown,
+            birth: None,
+            maker: None,
+            group: id,
+            pid_namespace: 0,
+            pid_init: false,
+            thread: false,
+            ended: false,
+            gone: false,
+            left: false,
+            due: Vec::new(),
+            wakes: Vec::new(),
+            uring: Vec::new(),
+            ended_epoch: 0,
+            windows: 0,
+            died_dark: false,
+            expected: None,
+        }
+    }
+
+    /// Its first fact, if it is that it was made.
+    pub fn awaits_birth(&self) -> bool {
+        self.birth.is_none()
+            && !self.started
+            && matches!(
+                self.items.front(),
+                Some(Item { fact: Fact { act: Act::Start { parent: Some(_), .. }, .. }, .. })
+            )
+    }
+}
+
+/// A set made while audit was off.
+#[derive(Debug)]
+pub(super) struct SilentSet {
+    pub epoch: u64,
+    pub position: u64,
+    pub fact: Fact,
+    pub set: Option<NamespaceSet>,
+    /// Ids by which the log named it.
+    pub names: Vec<(u64, u64, Arc<Raw>)>,
+}
+
+/// What the events of a probe must name: for those that come after the first.
+#[derive(Clone, Debug)]
+pub(super) struct Expectation {
+    pub epoch: u64,
+    pub name: Option<Option<u64>>,
+    pub netns: Option<u32>,
+}
+
+/// Ids that tasks of one pid had in this epoch.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    ids: Vec<Option<u64>>,
+    pub many: bool,
+}
+
+impl Held {
+    pub fn add(&mut self, hold: Hold) {
+        let id = match hold {
+            Hold::Boot => None,
+            Hold::Set(id) => Some(id),
+            Hold::Silent(_) | Hold::Unknown => {
+                self.many = true;
+                return;
+            }
+        };
+        if !self.ids.contains(&id) {
+            if self.ids.len() == 16 {
+                self.many = true;
+            } else {
+                self.ids.push(id);
+            }
+        }
+    }
+
+    pub fn allows(&self, id: Option<u64>) -> bool {
+        self.many || self.ids.contains(&id)
+    }
+
+    pub fn ids(&self) -> &[Option<u64>] {
+        &self.ids
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub position: u64,
+    pub epoch: u64,
+    pub actors: HashMap<ActorId, Actor>,
+    /// Tasks to look at.
+    pub ready: Vec<ActorId>,
+    /// Probes that wait for their events, and events that wait for their probes.
+    pub probes: HashMap<(ProbeKind, u64), VecDeque<(ActorId, u32, u64)>>,
+    pub events: HashMap<(ProbeKind, u64), VecDeque<ProbeEvent>>,
+    pub expectations: HashMap<(ProbeKind, u64), Expectation>,
+    /// Audit is off.
+    dark: bool,
+    windows: u64,
+    pub silent: Vec<SilentSet>,
+    /// Failed calls by the caller's tid: epoch, position, fact.
+    pub failed: HashMap<u32, Vec<(u64, u64, Fact)>>,
+    pub held: HashMap<u32, Held>,
+    /// Tasks that are not over.
+    alive: BTreeSet<ActorId>,
+}
+
+/// Failed calls remembered for each tid.
+const FAILED: usize = 16;
+
+/// Whether a call moves the task that it makes (CONTRACT.md G1).
+pub(super) fn clone_moves(call: Call, flags: u64, maker: &NamespaceSet) -> bool {
+    let pending = |own, children| {
+        let (own, children) = (maker.get(own), maker.get(children));
+        // An unreadable pid_for_children is one in which nobody was born yet.
+        own != 0 && own != children
+    };
+    asked(call, flags) != 0
+        || pending(NamespaceEntry::Pid, NamespaceEntry::PidForChildren)
+        || (flags & CLONE_VM == 0 && pending(NamespaceEntry::Time, NamespaceEntry::TimeForChildren))
+}
+
+/// The namespace types that a call asked for.
+pub(super) fn asked(call: Call, flags: u64) -> u64 {
+    let flags = flags & CLONE_NEW_ALL;
+    match call {
+        // There CLONE_NEWTIME is a bit of the exit signal.
+        Call::Clone | Call::Fork | Call::Vfork => flags & !NamespaceType::Time.flag(),
+        _ => flags,
+    }
+}
+
+impl Core {
+    /// Takes one fact.
+    pub fn take_fact(&mut self, fact: Fact) {
+        let position = self.ledger.position;
+        self.ledger.position += 1;
+        self.figures.facts += 1;
+        let epoch = self.ledger.epoch;
+        let id = fact.actor;
+        let actor = self.ledger.actors.entry(id).or_insert_with(|| Actor::new(id));
+        if fact.number != actor.next {
+            self.loss.ledger_fault(format!(
+                "the ledger of task {} goes from fact {} to {}",
+                id.0, actor.next, fact.number
+            ));
+        }
+        actor.next = fact.number.wrapping_add(1);
+        actor.windows = self.ledger.windows;
+        actor.tid = fact.tid;
+        actor.pid = fact.pid;
+        let mut item = Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), fact };
+        let mut pending = None;
+        match &item.fact.act {
+            Act::Start { parent, call, flags, parent_set, set } => {
+                self.figures.actors += 1;
+                actor.start_told = true;
+                self.ledger.alive.insert(id);
+                actor.maker = *parent;
+                actor.thread = flags & CLONE_THREAD != 0;
+                actor.pid_namespace = set.get(NamespaceEntry::Pid);
+                let first_born = parent_set.get(NamespaceEntry::Pid) != 0
+                    && parent_set.get(NamespaceEntry::PidForChildren) == 0;
+                actor.pid_init = parent.is_some() && (flags & NamespaceType::Pid.flag() != 0 || first_born);
+                if parent.is_none() {
+                    item.awaited = Awaited::AwaitDefinition;
+                } else if clone_moves(*call, *flags, parent_set) {
+                    pending = Some((Op::Clone, *set));
+                }
+                let group = parent.filter(|_| flags & CLONE_THREAD != 0);
+                let group = group.and_then(|maker| Some(self.ledger.actors.get(&maker)?.group));
+                if let (Some(group), Some(actor)) = (group, self.ledger.actors.get_mut(&id)) {
+                    actor.group = group;
+                }
+            }
+            Act::Operation { call, flags, outcome, before, after, .. } => match (call, outcome) {
+                (Call::Unshare, Outcome::Done) if flags & CLONE_NEW_ALL != 0 => {
+                    pending = Some((Op::Unshare, *after));
+                }
+                (Call::Setns, Outcome::Done) => pending = Some((Op::Setns, *after)),
+                (Call::Exec, Outcome::Done) => {
+                    // The other threads of the group are over (de_thread in fs/exec.c).
+                    item.over = self.group_of(id).into_iter().filter(|other| *other != id).collect();
+                    let entered = before.get(NamespaceEntry::Time)
+                        != before.get(NamespaceEntry::TimeForChildren)
+                        && after.get(NamespaceEntry::Time) != before.get(NamespaceEntry::Time);
+                    if entered {
+                        pending = Some((Op::Exec, *after));
+                    }
+                }
+                (_, Outcome::Failed { .. }) => {
+                    let failed = self.ledger.failed.entry(item.fact.tid).or_default();
+                    if failed.len() < FAILED {
+                        failed.push((epoch, position, item.fact.clone()));
+                    }
+                }
+                _ => {}
+            },
+            Act::Probe { .. } if self.ledger.dark => item.awaited = Awaited::Dark,
+            Act::Probe { .. } => item.awaited = Awaited::AwaitEvent,
+            Act::Reaped { child, .. } => item.over = self.over_with(*child),
+            Act::End => {
+                actor.ended = true;
+                actor.ended_epoch = epoch;
+            }
+            Act::Fence { .. } => {}
+            Act::Audit(audit) => {
+                if let AuditFact::Enabled(on) = audit {
+                    self.ledger.dark = !on;
+                    // Odd while audit is off.
+                    self.ledger.windows += 1;
+                }
+                self.loss.audit(audit);
+            }
+        }
+        if pending.is_some() {
+            item.awaited = if self.ledger.dark {
+                self.ledger.silent.push(SilentSet {
+                    epoch,
+                    position,
+                    fact: item.fact.clone(),
+                    set: None,
+                    names: Vec::new(),
+                });
+                self.figures.silent_sets += 1;
+                Awaited::Silent(self.ledger.silent.len() - 1)
+            } else {
+                Awaited::AwaitDefinition
+            };
+        }
+        let windows = self.ledger.windows;
+        for over in &item.over {
+            self.ledger.alive.remove(over);
+            if let Some(over) = self.ledger.actors.get_mut(over) {
+                over.gone = true;
+                over.died_dark = over.windows != windows || windows % 2 == 1;
+            }
+            self.ledger.ready.push(*over);
+        }
+        let (number, tid, pid) = (item.fact.number, item.fact.tid, item.fact.pid);
+        let waits = matches!(item.awaited, Awaited::AwaitDefinition);
+        let probe = match (&item.fact.act, &item.awaited) {
+            (Act::Probe { kind, token, .. }, Awaited::AwaitEvent) => Some(probe_key(*kind, *token, pid)),
+            _ => None,
+        };
+        let fence = match item.fact.act {
+            Act::Fence { number } => Some(number),
+            _ => None,
+        };
+        let boot = matches!(item.fact.act, Act::Start { parent: None, .. });
+        if let Some(actor) = self.ledger.actors.get_mut(&id) {
+            actor.items.push_back(item);
+        }
+        self.ledger.ready.push(id);
+        if waits && boot {
+            self.boot = Some((id, number, epoch));
+            self.settle_boot();
+        } else if let (true, Some((op, set))) = (waits, pending) {
+            self.push_move(tid, Move { actor: id, number, epoch, op, set });
+        }
+        if let Some(key) = probe {
+            self.await_probe(key, id, number, epoch);
+        }
+        if let Some(number) = fence {
+            self.loss.ledger_fence(number);
+            self.ledger.epoch = (u64::from(number) + 1).max(self.ledger.epoch + 1);
+            self.advance();
+        }
+    }
+
+    /// Tasks of a thread group that are not over.
+    fn group_of(&self, id: ActorId) -> Vec<ActorId> {
+        let Some(group) = self.ledger.actors.get(&id).map(|actor| actor.group) else { return vec![id] };
+        let group: Vec<ActorId> = self
+            .ledger
+            .alive
+            .iter()
+            .copied()
+            .filter(|id| self.ledger.actors.get(id).is_some_and(|actor| actor.group == group))
+            .collect();
+        group
+    }
+
+    /// Tasks that are over when `wait` has returned for this one: its threads, and if it was a pid namespace's
+    /// init, all that lived in there.
+    fn over_with(&self, child: ActorId) -> Vec<ActorId> {
+        let actors = &self.ledger.actors;
+        let Some(init) = actors.get(&child) else { return vec![child] };
+        let mut over = self.group_of(child);
+        if !over.contains(&child) {
+            over.push(child);
+        }
+        if init.pid_init {
+            let lives_in = |id: &ActorId| {
+                let mut next = Some(*id);
+                while let Some(at) = next.and_then(|id| actors.get(&id)) {
+                    if at.start_told && at.pid_namespace == init.pid_namespace {
+                        return true;
+                    }
+                    next = at.maker;
+                }
+                false
+            };
+            let inside = self.ledger.alive.iter().copied();
+            over.extend(inside.filter(lives_in).filter(|id| *id != ActorId(1)));
+            over.sort_unstable();
+            over.dedup();
+        }
+        over
+    }
+
+    /// What a fact waited for is here, or will never be.
+    pub fn arrived(&mut self, actor: ActorId, number: u32, awaited: Awaited) {
+        let Some(state) = self.ledger.actors.get_mut(&actor) else { return };
+        let found = state.items.iter_mut().find(|item| {
+            item.fact.number == number
+                && matches!(item.awaited, Awaited::AwaitDefinition | Awaited::AwaitEvent)
+        });
+        if let Some(item) = found {
+            item.awaited = awaited;
+        }
+        self.ledger.ready.push(actor);
+    }
+
+    fn await_probe(&mut self, key: (ProbeKind, u64), actor: ActorId, number: u32, epoch: u64) {
+        self.ledger.probes.entry(key).or_default().push_back((actor, number, epoch));
+        self.match_probes(key);
+    }
+
+    /// An event with a token is complete.
+    pub fn push_probe_event(&mut self, kind: ProbeKind, token: u64, event: ProbeEvent) {
+        let key = (kind, token);
+        self.ledger.events.entry(key).or_default().push_back(event);
+        self.match_probes(key);
+    }
+
+    fn match_probes(&mut self, key: (ProbeKind, u64)) {
+        loop {
+            let (Some(probes), Some(events)) =
+                (self.ledger.probes.get_mut(&key), self.ledger.events.get_mut(&key))
+            else {
+                break;
+            };
+            let (Some(probe), Some(event)) = (probes.front(), events.front()) else { break };
+            let (told, logged) = (probe.2, event.epoch);
+            // The epoch of the earlier one is over in both streams, so its partner does not exist.
+            let probe = if told <= logged { probes.pop_front() } else { None };
+            let event = if logged <= told { events.pop_front() } else { None };
+            if let Some((actor, number, _)) = probe {
+                let awaited = event.map_or(Awaited::NoEvent, |event| Awaited::Event(Box::new(event)));
+                self.arrived(actor, number, awaited);
+            }
+        }
+        if self.ledger.probes.get(&key).is_some_and(VecDeque::is_empty) {
+            self.ledger.probes.remove(&key);
+        }
+        if self.ledger.events.get(&key).is_some_and(VecDeque::is_empty) {
+            self.ledger.events.remove(&key);
+        }
+        self.more_events(key);
+    }
+}
+
+/// How the log names a probe: abends and io_uring events have no room for a token, so the task's pid stands for it.
+pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u64) {
+    match kind {
+        ProbeKind::Abend | ProbeKind::IoUring => (kind, u64::from(pid)),
+        ProbeKind::Packet => (kind, token & 0xFF_FFFF),
+        _ => (kind, token),
+    }
+}
+
+impl Actor {
+    /// A task that has not spoken yet.
+    pub fn placeholder(id: ActorId) -> Self {
+        Self::new(id)
+    }
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Namespace sets that have an auditnsid: what the log and the ledger know of each.
+//!
+//! An entry comes with its definition and goes when both sides have done with it: released in the log, and
+//! left by the last member in the ledger. So the table grows with live containers, and with how far one
+//! stream is ahead of the other.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use nstrail_audit::{NsidOp, Op, Stamp, model::Lineage};
+use nstrail_wire::namespace::{NamespaceSet, NamespaceType};
+
+use super::{finding::Raw, joined::ReleaseBy};
+
+/// A definition as it stands in the log.
+#[derive(Debug)]
+pub(super) struct Definition {
+    pub op: NsidOp,
+    pub stamp: Stamp,
+    pub epoch: u64,
+    pub raw: Arc<Raw>,
+    pub lineage: Lineage,
+}
+
+impl Definition {
+    pub fn position(&self) -> u64 {
+        self.raw.position
+    }
+}
+
+/// A release as it stands in the log.
+#[derive(Clone, Debug)]
+pub(super) struct Release {
+    pub pid: u32,
+    pub tid: u32,
+    pub stamp: Stamp,
+    pub epoch: u64,
+    pub by: ReleaseBy,
+    pub raw: Arc<Raw>,
+}
+
+/// How a member left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Exit,
+    Move(Stamp),
+}
+
+/// A member that left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaver {
+    pub pid: u32,
+    pub tid: u32,
+    pub left: Left,
+}
+
+/// Leavers remembered of one set: any of them may turn out to be the one that released it.
+const LEAVERS: usize = 256;
+
+/// One set.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub definition: Arc<Definition>,
+    pub release: Option<Release>,
+    /// A later definition has one of its inode numbers as a new one (CONTRACT.md G5).
+    pub reappeared: Option<Arc<Definition>>,
+    /// Whether the ledger knows a task that moved here.
+    pub joined: bool,
+    /// Members by the ledger.
+    pub members: u32,
+    pub leavers: Vec<Leaver>,
+    pub leavers_cut: bool,
+    /// Ledger epoch in which the last member left.
+    pub emptied: Option<u64>,
+    /// The last to leave told its end, but nobody has waited for it (a thread, say): its release may take a
+    /// moment longer than its words.
+    pub soft: bool,
+    /// A member was killed in the middle of something that it could not tell any more.
+    pub untold: bool,
+    /// A member used io_uring: a worker of the same process may hold the set longer.
+    pub uring: bool,
+    /// What was reported already.
+    pub reported: bool,
+    /// Nothing is to be said about who released it.
+    pub verified: bool,
+    /// Tasks before whose next act it must be released.
+    pub pins: u32,
+}
+
+impl Set {
+    fn new(definition: Arc<Definition>) -> Self {
+        Self {
+            definition,
+            release: None,
+            reappeared: None,
+            joined: false,
+            members: 0,
+            leavers: Vec::new(),
+            leavers_cut: false,
+            emptied: None,
+            soft: false,
+            untold: false,
+            uring: false,
+            reported: false,
+            verified: false,
+            pins: 0,
+        }
+    }
+
+    pub fn leave(&mut self, leaver: Leaver, epoch: u64, soft: bool) {
+        self.members = self.members.saturating_sub(1);
+        if self.leavers.len() == LEAVERS {
+            self.leavers.remove(0);
+            self.leavers_cut = true;
+        }
+        if !self.leavers.contains(&leaver) {
+            self.leavers.push(leaver);
+        }
+        if self.members == 0 {
+            self.emptied = Some(epoch);
+            self.soft = soft;
+        }
+    }
+
+    pub fn enter(&mut self) {
+        self.members += 1;
+        self.emptied = None;
+    }
+
+    /// Whether the release names one of those who left.
+    pub fn release_matches(&self) -> bool {
+        let Some(release) = &self.release else { return false };
+        self.leavers_cut
+            || self.leavers.iter().any(|leaver| {
+                let task = leaver.pid == release.pid && leaver.tid == release.tid;
+                let way = match (leaver.left, release.by) {
+                    (Left::Exit, ReleaseBy::Exit) => true,
+                    (Left::Move(stamp), ReleaseBy::Move) => stamp == release.stamp,
+                    _ => false,
+                };
+                // The worker of an io_uring has a tid that the ledger cannot know.
+                let worker = self.uring && leaver.pid == release.pid && release.by == ReleaseBy::Exit;
+                (task && way) || worker
+            })
+    }
+}
+
+/// A namespace that some live set holds, by one of its numbers' incarnations.
+#[derive(Debug, Default)]
+struct Incarnation {
+    holders: Vec<u64>,
+    /// It was first seen in a set that no clone or unshare of this type made: a setns into a child
+    /// whose definition is still to come (CONTRACT.md G4), or into a namespace that something else pinned.
+    joined: bool,
+}
+
+/// All sets that are not done with.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    map: HashMap<u64, Set>,
+    boot: NamespaceSet,
+    incarnations: HashMap<(&'static str, u32), Incarnation>,
+    /// Sets released last, in the order of the log: what the log's side needs to know of them does not depend
+    /// on when the ledger's side has done with them.
+    gone: HashMap<u64, Gone>,
+    gone_order: VecDeque<u64>,
+}
+
+/// A released set, as the log tells of it.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub definition: Arc<Definition>,
+    pub release: Arc<Raw>,
+    pub reappeared: Option<Arc<Definition>>,
+}
+
+/// Released sets that are remembered; above the window in which events stay open.
+const GONE: usize = 4096;
+
+impl Sets {
+    pub fn get(&self, id: u64) -> Option<&Set> {
+        self.map.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut Set> {
+        self.map.get_mut(&id)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Set)> {
+        self.map.iter_mut().map(|(id, set)| (*id, set))
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// A set that is defined and not released.
+    pub fn live(&self, id: u64) -> Option<&Set> {
+        self.map.get(&id).filter(|set| set.release.is_none())
+    }
+
+    /// A set that was released not long ago.
+    pub fn gone(&self, id: u64) -> Option<&Gone> {
+        self.gone.get(&id)
+    }
+
+    /// Takes the release of a live set.
+    pub fn release(&mut self, id: u64, release: Release) {
+        let Some(set) = self.map.get_mut(&id) else { return };
+        let gone = Gone {
+            definition: Arc::clone(&set.definition),
+            release: Arc::clone(&release.raw),
+            reappeared: set.reappeared.take(),
+        };
+        set.release = Some(release);
+        self.forget_numbers(id);
+        if self.gone.insert(id, gone).is_none() {
+            self.gone_order.push_back(id);
+        }
+        if self.gone_order.len() > GONE
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    /// Lineage of a set made from `old`.
+    pub fn lineage_from(&self, old: u64) -> Lineage {
+        use nstrail_audit::model::{Ancestor, MAX_LINEAGE};
+        let Some(set) = self.live(old) else {
+            return Lineage { ancestors: vec![Ancestor { id: old, made: None }], forgotten: 0 };
+        };
+        let definition = &set.definition;
+        let from = &definition.lineage;
+        let kept = from.ancestors.len().min(MAX_LINEAGE - 1);
+        let mut ancestors = Vec::with_capacity(kept + 1);
+        ancestors.push(Ancestor { id: old, made: Some((definition.op.op, definition.op.flags)) });
+        ancestors.extend_from_slice(&from.ancestors[..kept]);
+        Lineage { ancestors, forgotten: from.forgotten + (from.ancestors.len() - kept) as u64 }
+    }
+
+    /// Adds a set. Gives the live sets one of whose inode numbers the definition claims as a new one.
+    pub fn define(&mut self, definition: Arc<Definition>) -> Vec<u64> {
+        let id = definition.op.id;
+        let mut reappeared = Vec::new();
+        if definition.op.op == Op::Init {
+            self.boot = definition.op.set;
+        } else {
+            for (entry, inum) in definition.op.set.iter() {
+                if inum == 0 || inum == self.boot.get(entry) {
+                    continue;
+                }
+                let new = definition.op.op != Op::Setns && new_here(&definition.op, entry);
+                let joined = definition.op.op == Op::Setns || !new;
+                match self.incarnations.entry((entry.type_name(), inum)) {
+                    std::collections::hash_map::Entry::Vacant(vacant) => {
+                        vacant.insert(Incarnation { holders: vec![id], joined });
+                    }
+                    std::collections::hash_map::Entry::Occupied(mut occupied) => {
+                        let incarnation = occupied.get_mut();
+                        if incarnation.holders.contains(&id) {
+                            continue;
+                        }
+                        if new && incarnation.joined {
+                            incarnation.joined = false;
+                        } else if new {
+                            reappeared.append(&mut incarnation.holders);
+                        }
+                        incarnation.holders.push(id);
+                    }
+                }
+            }
+            reappeared.sort_unstable();
+            reappeared.dedup();
+            for holder in &reappeared {
+                if let Some(set) = self.map.get_mut(holder) {
+                    set.reappeared.get_or_insert_with(|| Arc::clone(&definition));
+                }
+            }
+        }
+        self.map.insert(id, Set::new(definition));
+        reappeared
+    }
+
+    /// The set's namespaces have no claim on their numbers any more.
+    fn forget_numbers(&mut self, id: u64) {
+        let Some(set) = self.map.get(&id) else { return };
+        for (entry, inum) in set.definition.op.set.iter() {
+            let key = (entry.type_name(), inum);
+            if let Some(incarnation) = self.incarnations.get_mut(&key) {
+                incarnation.holders.retain(|holder| *holder != id);
+                if incarnation.holders.is_empty() {
+                    self.incarnations.remove(&key);
+                }
+            }
+        }
+    }
+
+    pub fn drop_set(&mut self, id: u64) {
+        self.map.remove(&id);
+    }
+}
+
+/// Whether an operation made this namespace: the type was asked for, and shows in this entry.
+fn new_here(op: &NsidOp, entry: nstrail_wire::namespace::NamespaceEntry) -> bool {
+    use nstrail_wire::namespace::NamespaceEntry as Entry;
+    let asked = |kind: NamespaceType| op.flags & kind.flag() != 0;
+    match entry {
+        Entry::Cgroup => asked(NamespaceType::Cgroup),
+        Entry::Ipc => asked(NamespaceType::Ipc),
+        Entry::Mnt => asked(NamespaceType::Mnt),
+        Entry::Net => asked(NamespaceType::Net),
+        // unshare makes a pid or time namespace for the children only
+        Entry::Pid => op.op == Op::Clone && asked(NamespaceType::Pid),
+        Entry::Time => op.op == Op::Clone && asked(NamespaceType::Time),
+        Entry::PidForChildren => asked(NamespaceType::Pid),
+        Entry::TimeForChildren => asked(NamespaceType::Time),
+        Entry::User => asked(NamespaceType::User),
+        Entry::Uts => asked(NamespaceType::Uts),
+    }
+}

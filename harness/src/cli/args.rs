@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Arguments. Precedence: flag, environment, `nstrail.toml`, default.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Kernel test harness and patch validator for audit and namespaces.
+///
+/// Applies a patch series to a kernel, builds it, boots it under QEMU, runs workloads that spawn, nest
+/// and reap containers, captures the audit log, and checks it against the auditnsid contract,
+/// against what really happened in the guest, and against reviewed snapshots.
+#[derive(Debug, Parser)]
+#[command(name = "nstrail", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 passed; 1 a finding; 2 usage; 3 a patch does not apply; 4 build failed; 5 boot failed,
+crash or splat; 6 timed out; 7 snapshot changed, review pending; 8 nothing ran; 10 inconclusive;
+70 error of nstrail's own. The last line on stderr says in words what the code means.";
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Folder with patches/, kernel-configs/ and snapshots/ [default: the enclosing checkout]
+    #[arg(long, global = true, env = "NSTRAIL_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Kernel sources, build trees and images [default: $XDG_CACHE_HOME/nstrail]
+    #[arg(long, global = true, env = "NSTRAIL_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// No progress on stderr
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Apply, build, boot, run scenarios, check, compare: the whole way
+    Run(RunArgs),
+    /// Apply the series to a private tree, strictly, and say what happened
+    Apply(KernelArgs),
+    /// Build the kernel image, or find it in the cache
+    Build(KernelArgs),
+    /// Boot the kernel to the agent's first message and end it
+    Boot(BootArgs),
+    /// Check a recorded run again, without a VM
+    Check(CheckArgs),
+    /// List, show, accept or reject pending snapshots
+    Review(ReviewArgs),
+    /// List or fetch kernel sources
+    Kernels(KernelsArgs),
+    /// List, show or check scenarios
+    Scenarios(ScenariosArgs),
+    /// Draw a report from a run's summary.json
+    Report(ReportArgs),
+    /// Say what this machine has and what nstrail will use
+    Doctor(DoctorArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// The virtiofs daemon of one guest, as a child of nstrail
+    #[command(hide = true)]
+    Virtiofsd {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Which kernel, with which patches, configured and built how.
+#[derive(Debug, Clone, Args)]
+pub struct KernelArgs {
+    /// Kernel version: the newest point release of Debian's source, or an exact Debian version
+    #[arg(long, short, env = "NSTRAIL_KERNEL", value_name = "VERSION")]
+    pub kernel: Option<String>,
+
+    /// Kernel source instead of Debian's: a tarball, a directory, or GITDIR@REVISION
+    #[arg(long, value_name = "PATH")]
+    pub source: Option<String>,
+
+    /// Series: a directory of NNNN-*.patch [default: patches/auditnsid/VERSION]
+    #[arg(long, short, env = "NSTRAIL_SERIES", value_name = "DIR", conflicts_with = "unpatched")]
+    pub series: Option<PathBuf>,
+
+    /// No series: the kernel as it comes
+    #[arg(long)]
+    pub unpatched: bool,
+
+    /// Additional fragment of kernel-configs/ (without .config); repeatable
+    #[arg(long = "flavour", value_name = "NAME")]
+    pub flavours: Vec<String>,
+
+    /// Jobs for make [default: number of CPUs]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<usize>,
+
+    /// Variable for make, as KEY=VALUE (LLVM=1, W=1); repeatable
+    #[arg(long = "make", value_name = "KEY=VALUE", value_parser = make_variable)]
+    pub make: Vec<(String, String)>,
+}
+
+/// How guests are run.
+#[derive(Debug, Clone, Args)]
+pub struct GuestArgs {
+    /// Accelerator; auto boots a probe to find out whether KVM works
+    #[arg(long, value_enum, env = "NSTRAIL_ACCEL", value_name = "ACCEL")]
+    pub accel: Option<AccelArg>,
+
+    /// vCPUs [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub vcpus: Option<u8>,
+
+    /// Wall clock limit of a guest in seconds [default: the scenario's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub wall: Option<u32>,
+
+    /// Limit in seconds without any sign of life [default: the scenario's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub silence: Option<u32>,
+
+    /// Additional kernel command line parameter; repeatable
+    #[arg(long = "append", value_name = "PARAMETER")]
+    pub append: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Scenarios: names of embedded ones, or paths of TOML files [default: smoke nest churn]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+
+    #[command(flatten)]
+    pub guest: GuestArgs,
+
+    /// Seed of the workloads' choices
+    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Folder for results
+    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Compare with the reviewed snapshots: auto writes pending files, deny only fails, off does not compare
+    #[arg(long, value_enum, env = "NSTRAIL_SNAPSHOTS", value_name = "MODE")]
+    pub snapshots: Option<SnapshotsArg>,
+
+    /// Say what would be done, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotsArg {
+    Auto,
+    Deny,
+    Off,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BootArgs {
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// Print what the console showed
+    #[arg(long)]
+    pub console: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Folder of one scenario of a run: has audit.log and ledger.frames
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Print the canonical form instead of the findings
+    #[arg(long)]
+    pub canonical: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReviewArgs {
+    #[command(subcommand)]
+    pub action: Option<ReviewAction>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ReviewAction {
+    /// Names of pending snapshots (what `review` alone does)
+    List,
+    /// Show how pending snapshots differ from the reviewed ones
+    Diff,
+    /// Make pending snapshots the reviewed ones
+    Accept {
+        /// Which; all if none is named
+        names: Vec<String>,
+    },
+    /// Remove pending snapshots
+    Reject {
+        /// Which; all if none is named
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct KernelsArgs {
+    #[command(subcommand)]
+    pub action: KernelsAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum KernelsAction {
+    /// Versions known, and what is in the cache
+    List,
+    /// Download and unpack Debian's source of a version
+    Fetch {
+        /// `6.12`, or an exact Debian version
+        version: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ScenariosArgs {
+    #[command(subcommand)]
+    pub action: ScenariosAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ScenariosAction {
+    /// Embedded scenarios
+    List,
+    /// The TOML of one
+    Show { name: String },
+    /// Read scenario files and report what is wrong with them
+    Check {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// Folder of a run
+    #[arg(value_name = "DIR", default_value = "out/latest")]
+    pub dir: PathBuf,
+    /// Which form
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Text,
+    Ktap,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Forget what is remembered about accelerators and probe again
+    #[arg(long)]
+    pub probe: bool,
+}
+
+fn make_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value))
+            if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
+        {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not KEY=VALUE (hint: for example LLVM=1)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `nstrail boot`: a kernel to the agent's first message; and how arguments say how guests are run.
+
+use std::time::Duration;
+
+use nstrail::{
+    kernel,
+    outcome::Outcome,
+    run::{
+        drive,
+        execute::{AUDIT_PARAMETERS, GuestConfig, kernel_failure},
+    },
+    vm::{
+        Limits, VmSpec,
+        accelerator::{self, AcceleratorChoice},
+        agent, initramfs,
+    },
+};
+
+use super::{
+    args::{AccelArg, BootArgs, GuestArgs},
+    build::{self, named_kernel},
+    context::Context,
+    exit::Ending,
+    progress::Progress,
+};
+
+/// Time limits of a boot alone.
+const WALL: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(20);
+const MEMORY_MIB: u32 = 512;
+
+/// How the arguments say that guests are run.
+pub fn guest(context: &Context, args: &GuestArgs) -> Result<GuestConfig, Ending> {
+    let settings = &context.settings;
+    let accelerator = match (args.accel, settings.accel.as_deref()) {
+        (Some(AccelArg::Auto), _) | (None, None | Some("auto")) => AcceleratorChoice::Auto,
+        (Some(AccelArg::Kvm), _) | (None, Some("kvm")) => AcceleratorChoice::Kvm,
+        (Some(AccelArg::Tcg), _) | (None, Some("tcg")) => AcceleratorChoice::Tcg,
+        (None, Some(other)) => {
+            return Err(Ending::Usage(format!(
+                "nstrail.toml: accel is `{other}`, expected auto, kvm or tcg"
+            )));
+        }
+    };
+    Ok(GuestConfig {
+        qemu: std::env::var_os("NSTRAIL_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()).into(),
+        accelerator,
+        vcpus: args.vcpus.or(settings.vcpus),
+        wall: args.wall.map(|seconds| Duration::from_secs(seconds.into())),
+        silence: args.silence.map(|seconds| Duration::from_secs(seconds.into())),
+        append: args.append.clone(),
+    })
+}
+
+pub fn boot(context: &Context, args: &BootArgs) -> Ending {
+    let named = match named_kernel(context, &args.kernel) {
+        Ok(named) => named,
+        Err(ending) => return ending,
+    };
+    let (store, guest, project) =
+        match (build::store(context), guest(context, &args.guest), context.project()) {
+            (Ok(store), Ok(guest), Ok(project)) => (store, guest, project),
+            (Err(ending), ..) | (_, Err(ending), _) => return ending,
+            (.., Err(message)) => return Ending::Usage(message),
+        };
+    let mut progress = Progress::new(context.quiet, context.terminal);
+    let image = match kernel::build(&store, &named.spec, &mut |event| build::show(&mut progress, &event)) {
+        Ok(image) => image,
+        Err(error) => {
+            let failure = kernel_failure(&error);
+            return Ending::Failed(failure.outcome, failure.message);
+        }
+    };
+    let prepared = accelerator::decide(guest.accelerator, &guest.qemu, store.root())
+        .map_err(|error| Ending::error(&error))
+        .and_then(|decision| {
+            Ok((decision, agent::load(project.root()).map_err(|error| Ending::error(&error))?))
+        });
+    let (decision, agent) = match prepared {
+        Ok(prepared) => prepared,
+        Err(ending) => return ending,
+    };
+    progress.line(&format!("accelerator {}: {}", decision.accelerator.word(), decision.reason));
+    let folder = match tempfile::Builder::new().prefix("nstrail-boot-").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return Ending::error(&format!("cannot make a temporary folder: {error}")),
+    };
+    let initrd = folder.path().join("initrd.cpio");
+    if let Err(error) = std::fs::write(&initrd, initramfs::archive(&agent)) {
+        return Ending::error(&format!("cannot write {}: {error}", initrd.display()));
+    }
+    let spec = VmSpec {
+        qemu: guest.qemu,
+        kernel: image.vmlinux,
+        initrd,
+        vcpus: guest.vcpus.unwrap_or(1),
+        memory_mib: MEMORY_MIB,
+        accelerator: decision.accelerator,
+        cmdline: AUDIT_PARAMETERS
+            .iter()
+            .map(|parameter| (*parameter).to_owned())
+            .chain(guest.append)
+            .collect(),
+        run_dir: folder.path().to_owned(),
+        share: None,
+        limits: Limits { wall: guest.wall.unwrap_or(WALL), silence: guest.silence.unwrap_or(SILENCE) },
+    };
+    drop(progress);
+    let (result, splats, time) = match drive::boot(&spec) {
+        Ok(booted) => booted,
+        Err(error) => return Ending::error(&error),
+    };
+    if args.console {
+        print!("{}", std::fs::read_to_string(folder.path().join("console.log")).unwrap_or_default());
+    }
+    match result {
+        Err(ending) => Ending::Failed(ending.outcome(), ending.reason().unwrap_or_default()),
+        Ok(_) if !splats.is_empty() => {
+            let words: Vec<&str> = splats.iter().map(|splat| splat.kind.word()).collect();
+            Ending::Failed(
+                Outcome::Crashed,
+                format!("it booted, but the console shows: {}", words.join(", ")),
+            )
+        }
+        Ok(release) => {
+            if !args.console {
+                println!("{release}");
+            }
+            eprintln!("nstrail: booted in {:.2} s", time.as_secs_f64());
+            Ending::Done
+        }
+    }
+}

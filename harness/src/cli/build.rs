@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `nstrail apply` and `nstrail build`; and how arguments name a kernel.
+
+use std::path::PathBuf;
+
+use nstrail::{
+    kernel::{self, BuildEvent, Fragments, KernelSpec, Series, SourceSpec, Store},
+    outcome::Outcome,
+    run::execute::kernel_failure,
+};
+
+use super::{args::KernelArgs, context::Context, exit::Ending, progress::Progress};
+
+/// The kernel unless told otherwise.
+pub const DEFAULT_KERNEL: &str = "6.12";
+
+/// A kernel as the arguments name it.
+#[derive(Debug)]
+pub struct NamedKernel {
+    /// `6.12`: the line, for folders and look-ups.
+    pub version: String,
+    pub spec: KernelSpec,
+    pub series_folder: Option<PathBuf>,
+}
+
+/// The line that a version belongs to: `6.12` of `6.12.117-1`.
+fn line(version: &str) -> String {
+    version.split(['.', '-', '~']).take(2).collect::<Vec<_>>().join(".")
+}
+
+/// Reads what the arguments name.
+pub fn named_kernel(context: &Context, args: &KernelArgs) -> Result<NamedKernel, Ending> {
+    let settings = &context.settings;
+    let project = context.project().map_err(Ending::Usage)?;
+    let version =
+        args.kernel.clone().or_else(|| settings.kernel.clone()).unwrap_or_else(|| DEFAULT_KERNEL.to_owned());
+    let source = match &args.source {
+        Some(text) => SourceSpec::parse(text).map_err(|error| Ending::Usage(error.to_string()))?,
+        None => SourceSpec::Debian(version.clone()),
+    };
+    let version = line(&version);
+    let mut spec = KernelSpec::new(source);
+    let series_folder = if args.unpatched {
+        None
+    } else {
+        let named = args.series.clone().or_else(|| settings.series.clone());
+        Some(named.unwrap_or_else(|| project.series(&version)))
+    };
+    if let Some(folder) = &series_folder {
+        if !folder.is_dir() {
+            return Err(Ending::Usage(format!(
+                "no series at {} (hint: --series DIR names one, --unpatched goes without)",
+                folder.display()
+            )));
+        }
+        spec.series = Some(Series::read(folder).map_err(|error| Ending::Usage(error.to_string()))?);
+    }
+    spec.fragments = Fragments::Folder(project.configs());
+    spec.flavours.clone_from(&args.flavours);
+    spec.make.clone_from(&args.make);
+    spec.jobs = args.jobs.or(settings.jobs).unwrap_or(0);
+    Ok(NamedKernel { version, spec, series_folder })
+}
+
+/// The cache.
+pub fn store(context: &Context) -> Result<Store, Ending> {
+    let root = match context.named_cache() {
+        Some(root) => root.to_owned(),
+        None => Store::default_root().map_err(|error| Ending::Usage(error.to_string()))?,
+    };
+    std::fs::create_dir_all(&root).map_err(|error| {
+        Ending::Failed(Outcome::Error, format!("cannot make the cache {}: {error}", root.display()))
+    })?;
+    Store::open(&root).map_err(|error| Ending::error(&error))
+}
+
+/// Shows what the kernel stage tells.
+pub fn show(progress: &mut Progress, event: &BuildEvent) {
+    match event {
+        BuildEvent::Waiting { lock } => {
+            progress.line(&format!("waiting for another nstrail (lock {})", lock.display()));
+        }
+        BuildEvent::Indexing { suites } => {
+            progress.line(&format!("reading the package indices of {}", suites.join(", ")))
+        }
+        BuildEvent::Fetching { package, version, bytes } => {
+            progress.line(&format!("fetching {package} {version} ({} MiB)", bytes / (1024 * 1024)));
+        }
+        BuildEvent::Damaged { path, reason } => {
+            progress.line(&format!("{} is damaged ({reason}), making it again", path.display()));
+        }
+        BuildEvent::Unpacking { source } => progress.line(&format!("unpacking {source}")),
+        BuildEvent::Applied(patch) => {
+            for offset in &patch.offsets {
+                progress.line(&format!(
+                    "{}: {} hunk {} applies with an offset of {} lines",
+                    patch.name,
+                    offset.file.display(),
+                    offset.hunk,
+                    offset.lines
+                ));
+            }
+        }
+        BuildEvent::Seeding { tree } => progress.line(&format!("making the private tree {}", tree.display())),
+        BuildEvent::Synced { changed } => progress.line(&format!("private tree: {changed} files changed")),
+        BuildEvent::Configuring => progress.line("configuring"),
+        BuildEvent::Building { jobs, log } => {
+            progress.line(&format!("building with {jobs} jobs, log in {}", log.display()));
+        }
+        BuildEvent::Step { done, total, tool, target } => progress.state(|| match total {
+            Some(total) => format!("building: {done} of {total}: {tool} {target}"),
+            None => format!("building: {done}: {tool} {target}"),
+        }),
+        BuildEvent::Built { steps, elapsed } => {
+            progress.line(&format!("built: {steps} steps in {:.1} s", elapsed.as_secs_f64()));
+        }
+        BuildEvent::Cached { key } => {
+            progress.line(&format!("kernel {key} is in the cache, nothing to compile"))
+        }
+        _ => {}
+    }
+}
+
+fn failed(error: &kernel::KernelError) -> Ending {
+    let failure = kernel_failure(error);
+    Ending::Failed(failure.outcome, failure.message)
+}
+
+pub fn build(context: &Context, args: &KernelArgs) -> Ending {
+    let (named, store) = match (named_kernel(context, args), store(context)) {
+        (Ok(named), Ok(store)) => (named, store),
+        (Err(ending), _) | (_, Err(ending)) => return ending,
+    };
+    let mut progress = Progress::new(context.quiet, context.terminal);
+    match kernel::build(&store, &named.spec, &mut |event| show(&mut progress, &event)) {
+        Ok(image) => {
+            drop(progress);
+            println!("{}", image.vmlinux.display());
+            Ending::Done
+        }
+        Err(error) => {
+            drop(progress);
+            failed(&error)
+        }
+    }
+}
+
+pub fn apply(context: &Context, args: &KernelArgs) -> Ending {
+    let (named, store) = match (named_kernel(context, args), store(context)) {
+        (Ok(named), Ok(store)) => (named, store),
+        (Err(ending), _) | (_, Err(ending)) => return ending,
+    };
+    let mut progress = Progress::new(context.quiet, context.terminal);
+    match kernel::apply(&store, &named.spec, &mut |event| show(&mut progress, &event)) {
+        Ok(tree) => {
+            drop(progress);
+            for patch in &tree.patches {
+                let offsets = match patch.offsets.len() {
+                    0 => String::new(),
+                    1 => " (1 hunk with an offset)".to_owned(),
+                    count => format!(" ({count} hunks with an offset)"),
+                };
+                println!("{}{offsets}", patch.name);
+            }
+            println!("{}", tree.src.display());
+            Ending::Done
+        }
+        Err(error) => {
+            drop(progress);
+            failed(&error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn the_line_of_a_version_is_its_first_two_numbers() {
+        for (version, expected) in
+            [("6.12", "6.12"), ("6.12.117-1", "6.12"), ("6.12.115-2~deb12u1", "6.12"), ("7.3~rc1", "7.3")]
+        {
+            assert_eq!(line(version), expected);
+        }
+    }
+}

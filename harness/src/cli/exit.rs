@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The end of every command: an exit code, and a last line on stderr that says what it means.
+
+use std::{fmt::Display, process::ExitCode};
+
+use nstrail::outcome::Outcome;
+
+/// How a command ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It did what it was asked for.
+    Done,
+    /// A verdict.
+    Verdict(Outcome),
+    /// It was asked for something that cannot be (exit code 2).
+    Usage(String),
+    /// It failed; the outcome says whose trouble it is.
+    Failed(Outcome, String),
+}
+
+impl Ending {
+    /// An error of our own.
+    pub fn error(error: &impl Display) -> Self {
+        Self::Failed(Outcome::Error, error.to_string())
+    }
+
+    /// Prints the last lines and gives the code.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Verdict(outcome) => {
+                eprintln!("nstrail: {outcome}: {} (exit code {})", outcome.sentence(), outcome.exit_code());
+                ExitCode::from(outcome.exit_code())
+            }
+            Self::Usage(message) => {
+                eprintln!("nstrail: error: {message}\nnstrail: usage error (exit code 2)");
+                ExitCode::from(2)
+            }
+            Self::Failed(outcome, message) => {
+                eprintln!(
+                    "nstrail: error: {message}\nnstrail: {outcome}: {} (exit code {})",
+                    outcome.sentence(),
+                    outcome.exit_code()
+                );
+                ExitCode::from(outcome.exit_code())
+            }
+        }
+    }
+}

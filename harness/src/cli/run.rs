@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `nstrail run`: the whole way.
+
+use nstrail::{
+    outcome::Outcome,
+    plan::scenario::{self, ScenarioError},
+    report::verdict,
+    run::execute::{RunConfig, RunEvent, execute},
+    snapshot::Mode,
+};
+use nstrail_wire::scenario::Scenario;
+
+use super::{
+    args::{RunArgs, SnapshotsArg},
+    boot,
+    build::{self, NamedKernel, named_kernel},
+    context::Context,
+    exit::Ending,
+    progress::Progress,
+};
+
+/// Seed of the workloads' choices unless told otherwise: reviewed snapshots are made with it.
+const DEFAULT_SEED: u64 = 1;
+
+pub fn run(context: &Context, args: &RunArgs) -> Ending {
+    let config = match configure(context, args) {
+        Ok(config) => config,
+        Err(ending) => return ending,
+    };
+    if args.dry_run {
+        return dry_run(&config);
+    }
+    let mut progress = Progress::new(context.quiet, context.terminal);
+    let result = execute(&config, &mut |event| show(&mut progress, event));
+    drop(progress);
+    match result {
+        Ok((summary, folder)) => {
+            print!("{}", verdict::render(&summary));
+            eprintln!("nstrail: results in {}", folder.path().display());
+            Ending::Verdict(summary.outcome)
+        }
+        Err(error) => Ending::Failed(Outcome::Error, error.to_string()),
+    }
+}
+
+fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
+    let settings = &context.settings;
+    let named = named_kernel(context, &args.kernel)?;
+    let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
+    let snapshots = match (args.snapshots, settings.snapshots.as_deref()) {
+        (Some(SnapshotsArg::Auto), _) | (None, None | Some("auto")) => Mode::Auto,
+        (Some(SnapshotsArg::Deny), _) | (None, Some("deny")) => Mode::Deny,
+        (Some(SnapshotsArg::Off), _) | (None, Some("off")) => Mode::Off,
+        (None, Some(other)) => {
+            return Err(Ending::Usage(format!(
+                "nstrail.toml: snapshots is `{other}`, expected auto, deny or off"
+            )));
+        }
+    };
+    let reproducer = reproducer(args, &named, seed);
+    Ok(RunConfig {
+        project: context.project().map_err(Ending::Usage)?,
+        store: build::store(context)?,
+        version: named.version,
+        kernel: named.spec,
+        scenarios: scenarios(args, settings.scenarios.as_deref())
+            .map_err(|error| Ending::Usage(error.to_string()))?,
+        guest: boot::guest(context, &args.guest)?,
+        seed,
+        out: args.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into()),
+        snapshots,
+        reproducer,
+    })
+}
+
+fn scenarios(args: &RunArgs, settings: Option<&[String]>) -> Result<Vec<Scenario>, ScenarioError> {
+    let named: Vec<String> = if !args.scenarios.is_empty() {
+        args.scenarios.clone()
+    } else if let Some(settings) = settings {
+        settings.to_vec()
+    } else {
+        scenario::names().into_iter().map(str::to_owned).collect()
+    };
+    named.iter().map(|name| scenario::find(name)).collect()
+}
+
+/// The command line that runs the same, without scenarios.
+fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
+    let kernel = args.kernel.kernel.as_deref().unwrap_or(&named.version);
+    let mut line = format!("nstrail run --kernel {kernel} --seed {seed}");
+    let mut flag = |name: &str, value: &str| {
+        line.push_str(&format!(" --{name}"));
+        if !value.is_empty() {
+            let plain =
+                value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,@+".contains(&byte));
+            let quoted = if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) };
+            line.push_str(&format!(" {quoted}"));
+        }
+    };
+    if let Some(source) = &args.kernel.source {
+        flag("source", source);
+    }
+    if args.kernel.unpatched {
+        flag("unpatched", "");
+    } else if let (Some(_), Some(folder)) = (&args.kernel.series, &named.series_folder) {
+        flag("series", &folder.display().to_string());
+    }
+    for flavour in &args.kernel.flavours {
+        flag("flavour", flavour);
+    }
+    for (key, value) in &args.kernel.make {
+        flag("make", &format!("{key}={value}"));
+    }
+    if let Some(vcpus) = args.guest.vcpus {
+        flag("vcpus", &vcpus.to_string());
+    }
+    for parameter in &args.guest.append {
+        flag("append", parameter);
+    }
+    line
+}
+
+fn dry_run(config: &RunConfig) -> Ending {
+    let series = config.kernel.series.as_ref().map_or_else(
+        || "no series".to_owned(),
+        |series| format!("{} ({} patches)", series.name, series.patches.len()),
+    );
+    println!("kernel {} with {series}, from {:?}", config.version, config.kernel.source);
+    for scenario in &config.scenarios {
+        let vcpus = config.guest.vcpus.unwrap_or(scenario.vcpus);
+        println!(
+            "scenario {}: {vcpus} vCPUs, {} MiB: {}",
+            scenario.name, scenario.memory_mib, scenario.description
+        );
+    }
+    Ending::Done
+}
+
+fn show(progress: &mut Progress, event: RunEvent<'_>) {
+    match event {
+        RunEvent::Kernel(event) => build::show(progress, &event),
+        RunEvent::Accelerator(decision) => {
+            progress.line(&format!("accelerator {}: {}", decision.accelerator.word(), decision.reason));
+        }
+        RunEvent::Scenario { name, vcpus } => progress.line(&format!("{name}: booting with {vcpus} vCPUs")),
+        RunEvent::Records { name, count } => progress.state(|| format!("{name}: {count} records")),
+        RunEvent::Ended { name, outcome, seconds } => {
+            progress.line(&format!("{name}: {outcome} in {seconds:.2} s"));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Strict application of patches, in memory.
+//!
+//! A hunk applies where all of its context and removed lines stand, nowhere else: no fuzz, ever. If they
+//! stand at another line than the hunk says, that offset is reported. The result is an overlay: the
+//! files that differ from the pristine tree, which itself is only read. The rules for where a hunk may
+//! stand are those of git's apply.c:find_pos (a hunk of line 1 at the start, one without trailing context at
+//! the end of the file).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::digest::{Hash, KeyHasher};
+use super::patch::{FilePatch, Hunk, Patch};
+use super::store::{StoreError, io_error};
+
+/// A patch that applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedPatch {
+    /// File name.
+    pub name: String,
+    /// Of its mail header.
+    pub subject: String,
+    /// Hunks that stood at another line than they said.
+    pub offsets: Vec<HunkOffset>,
+}
+
+/// A hunk that stood at another line than it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HunkOffset {
+    /// The file.
+    pub file: PathBuf,
+    /// Number of the hunk in that file, from 1.
+    pub hunk: usize,
+    /// Lines further down (or, negative, up).
+    pub lines: isize,
+}
+
+/// Why a hunk, or the whole change of a file, was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// Its lines do not stand there, nor anywhere below the hunk before it.
+    #[error("its context is not in the file")]
+    Mismatch,
+    /// The file to change is not there.
+    #[error("the file does not exist")]
+    Missing,
+    /// The file to make is there already.
+    #[error("the file exists already")]
+    Exists,
+    /// The path goes through a symbolic link, or is one.
+    #[error("the path is or goes through a symbolic link")]
+    Link,
+    /// The file to delete has more in it than the patch removes.
+    #[error("the file to delete is not empty afterwards")]
+    LeftOver,
+}
+
+/// The first hunk of a series that does not apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedHunk {
+    /// File name of the patch.
+    pub patch: String,
+    /// Its subject.
+    pub subject: String,
+    /// The file to change.
+    pub file: PathBuf,
+    /// Number of the hunk in that file, from 1; 0 if no single hunk is to blame.
+    pub hunk: usize,
+    /// Hunks in that file.
+    pub hunks: usize,
+    /// Why.
+    pub reject: Reject,
+    /// The hunk, as in the patch.
+    pub text: String,
+    /// Line at which the hunk was expected, from 1.
+    pub line: usize,
+    /// The lines that stand there.
+    pub found: Vec<String>,
+}
+
+impl std::error::Error for RejectedHunk {}
+
+impl fmt::Display for RejectedHunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        if self.hunk == 0 {
+            return write!(f, "{} does not apply: {file}: {}", self.patch, self.reject);
+        }
+        let (patch, hunk, hunks) = (&self.patch, self.hunk, self.hunks);
+        writeln!(f, "{patch} does not apply: {file}, hunk {hunk} of {hunks}: {}", self.reject)?;
+        write!(f, "{}", self.text)?;
+        if self.found.is_empty() {
+            return write!(f, "(the file ends before line {})", self.line);
+        }
+        write!(f, "what stands there:")?;
+        for (i, line) in self.found.iter().enumerate() {
+            write!(f, "\n{:6}  {line}", self.line + i)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a patch was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It does not apply.
+    #[error(transparent)]
+    Rejected(#[from] Box<RejectedHunk>),
+    /// The pristine tree cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A file as the series leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayFile {
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Whether it is executable.
+    pub executable: bool,
+}
+
+/// What differs from a pristine tree: files with other content, and (`None`) files that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    tree: PathBuf,
+    files: BTreeMap<PathBuf, Option<OverlayFile>>,
+}
+
+impl Overlay {
+    /// No difference yet.
+    pub fn new(tree: &Path) -> Overlay {
+        Overlay { tree: tree.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// The files that were touched.
+    pub fn files(&self) -> &BTreeMap<PathBuf, Option<OverlayFile>> {
+        &self.files
+    }
+
+    /// Names the difference: paths, contents, modes. Two series that leave the same files have the same.
+    pub fn hash(&self) -> Hash {
+        let mut hasher = KeyHasher::new("overlay");
+        for (path, file) in &self.files {
+            hasher.part("path", path.as_os_str().as_encoded_bytes());
+            match file {
+                None => hasher.part("gone", ""),
+                Some(file) => hasher.part(if file.executable { "x" } else { "-" }, &file.content),
+            }
+        }
+        hasher.finish()
+    }
+
+    /// Applies a patch: all of it, or nothing.
+    ///
+    /// # Errors
+    /// [`ApplyError::Rejected`] with the first hunk that does not apply.
+    pub fn apply(&mut self, patch: &Patch) -> Result<AppliedPatch, ApplyError> {
+        let before = self.files.clone();
+        let mut offsets = Vec::new();
+        for file in &patch.files {
+            if let Err(error) = self.apply_file(patch, file, &mut offsets) {
+                self.files = before;
+                return Err(error);
+            }
+        }
+        Ok(AppliedPatch { name: patch.name.clone(), subject: patch.subject.clone(), offsets })
+    }
+
+    fn apply_file(
+        &mut self,
+        patch: &Patch,
+        change: &FilePatch,
+        offsets: &mut Vec<HunkOffset>,
+    ) -> Result<(), ApplyError> {
+        let whole = |reject| whole_file(patch, change, reject);
+        for path in change.old.iter().chain(&change.new) {
+            if self.through_link(path) {
+                return Err(whole(Reject::Link));
+            }
+        }
+        let old = match &change.old {
+            Some(path) => Some(self.read(path)?.ok_or_else(|| whole(Reject::Missing))?),
+            None => None,
+        };
+        if let Some(new) = &change.new
+            && change.old.as_ref() != Some(new)
+            && self.read(new)?.is_some()
+        {
+            return Err(whole(Reject::Exists));
+        }
+        let (content, was_executable) =
+            old.map_or((Vec::new(), false), |file| (file.content, file.executable));
+        let content = apply_hunks(patch, change, &content, offsets)?;
+        match (&change.old, &change.new) {
+            (_, Some(new)) => {
+                let executable = change.executable.unwrap_or(was_executable);
+                if let Some(old) = &change.old
+                    && old != new
+                    && !change.copy
+                {
+                    self.files.insert(old.clone(), None);
+                }
+                self.files.insert(new.clone(), Some(OverlayFile { content, executable }));
+            }
+            (Some(_), None) if !content.is_empty() => return Err(whole(Reject::LeftOver)),
+            (Some(old), None) => {
+                self.files.insert(old.clone(), None);
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<OverlayFile>, StoreError> {
+        if let Some(file) = self.files.get(path) {
+            return Ok(file.clone());
+        }
+        let full = self.tree.join(path);
+        let Ok(meta) = full.symlink_metadata() else { return Ok(None) };
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let content = std::fs::read(&full).map_err(io_error("read", &full))?;
+        Ok(Some(OverlayFile { content, executable: meta.permissions().mode() & 0o111 != 0 }))
+    }
+
+    fn through_link(&self, path: &Path) -> bool {
+        let mut full = self.tree.clone();
+        path.components().any(|part| {
+            full.push(part);
+            full.is_symlink()
+        })
+    }
+}
+
+fn whole_file(patch: &Patch, change: &FilePatch, reject: Reject) -> ApplyError {
+    Box::new(RejectedHunk {
+        patch: patch.name.clone(),
+        subject: patch.subject.clone(),
+        file: change.path().to_owned(),
+        hunk: 0,
+        hunks: change.hunks.len(),
+        reject,
+        text: String::new(),
+        line: 0,
+        found: Vec::new(),
+    })
+    .into()
+}
+
+fn apply_hunks(
+    patch: &Patch,
+    change: &FilePatch,
+    content: &[u8],
+    offsets: &mut Vec<HunkOffset>,
+) -> Result<Vec<u8>, ApplyError> {
+    let old: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut new = Vec::with_capacity(content.len() + 4096);
+    // Lines of `old` that are behind us; hunks come in the order of lines.
+    let mut done = 0;
+    for (i, hunk) in change.hunks.iter().enumerate() {
+        let said = hunk.old_start.saturating_sub(usize::from(hunk.old().next().is_some()));
+        let Some(at) = find(&old, done, said, hunk) else {
+            return Err(Box::new(RejectedHunk {
+                patch: patch.name.clone(),
+                subject: patch.subject.clone(),
+                file: change.path().to_owned(),
+                hunk: i + 1,
+                hunks: change.hunks.len(),
+                reject: Reject::Mismatch,
+                text: hunk.to_string(),
+                line: said + 1,
+                found: lines_at(&old, said, hunk.old().count()),
+            })
+            .into());
+        };
+        let shift = at as isize - said as isize;
+        if shift != 0 {
+            offsets.push(HunkOffset { file: change.path().to_owned(), hunk: i + 1, lines: shift });
+        }
+        old[done..at].iter().for_each(|line| new.extend_from_slice(line));
+        hunk.new_lines().for_each(|line| new.extend_from_slice(line));
+        done = at + hunk.old().count();
+    }
+    old[done..].iter().for_each(|line| new.extend_from_slice(line));
+    Ok(new)
+}
+
+/// The line index at which the hunk stands: where it says, or the nearest one.
+fn find(old: &[&[u8]], done: usize, said: usize, hunk: &Hunk) -> Option<usize> {
+    let wanted: Vec<&[u8]> = hunk.old().collect();
+    let last = old.len().checked_sub(wanted.len())?;
+    let fits = |at: usize| at >= done && at <= last && old[at..at + wanted.len()] == wanted[..];
+    if hunk.old_start <= 1 {
+        let whole = hunk.has_trailing_context() || last == 0;
+        return (whole && fits(0)).then_some(0);
+    }
+    if !hunk.has_trailing_context() {
+        return fits(last).then_some(last);
+    }
+    let start = said.min(last);
+    (0..=last.max(start)).find_map(|distance| {
+        // git looks downwards first.
+        let down = Some(start + distance).filter(|at| fits(*at));
+        down.or_else(|| start.checked_sub(distance).filter(|at| fits(*at)))
+    })
+}
+
+fn lines_at(old: &[&[u8]], at: usize, count: usize) -> Vec<String> {
+    let lines = old.iter().skip(at).take(count.max(1));
+    lines.map(|line| String::from_utf8_lossy(line).trim_end_matches('\n').to_owned()).collect()
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The whole stage: source, series, private tree, configuration, make, image.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::apply::{ApplyError, Overlay, RejectedHunk};
+use super::config::{ConfigError, configure};
+use super::digest::KeyHasher;
+use super::event::{BuildEvent, Events};
+use super::fragment::{BASE, Fragment, FragmentError, Fragments};
+use super::image::{BuildTimes, Built, ImageKey, KernelImage, SCHEMA};
+use super::make::{ErrorWatch, FirstError, Make, MakeVariable, Toolchain, has_ccache, objcopy, step};
+use super::series::{AppliedPatch, Series, SeriesError};
+use super::source::{Source, SourceError, SourceSpec};
+use super::store::{Store, StoreError, io_error, write_whole};
+use super::tree::{Tree, TreeLabel, build_folder};
+use super::versions::KernelLine;
+use crate::process::{ChildSpec, ProcessError};
+
+/// What to build. The spec before the thing.
+#[derive(Debug, Clone)]
+pub struct KernelSpec {
+    /// Which source.
+    pub source: SourceSpec,
+    /// Whether to look for a newer point release first.
+    pub refresh: bool,
+    /// Patches on top of it.
+    pub series: Option<Series>,
+    /// Where fragments are looked up.
+    pub fragments: Fragments,
+    /// Flavours on top of [`BASE`] and the series' own.
+    pub flavours: Vec<String>,
+    /// Passed through to make.
+    pub make: Vec<MakeVariable>,
+    /// For make's `-j`; 0 for as many as there are CPUs.
+    pub jobs: usize,
+    /// How long make may take.
+    pub limit: Duration,
+}
+
+impl KernelSpec {
+    /// A source as it comes, with the flavours that every kernel of ours has.
+    pub fn new(source: SourceSpec) -> KernelSpec {
+        KernelSpec {
+            source,
+            refresh: false,
+            series: None,
+            fragments: Fragments::Embedded,
+            flavours: Vec::new(),
+            make: Vec::new(),
+            jobs: 0,
+            limit: Duration::from_secs(2 * 3600),
+        }
+    }
+}
+
+/// A private tree at source plus series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchedTree {
+    /// The source.
+    pub source: Source,
+    /// The tree. It is nstrail's own: the next build may change it.
+    pub src: PathBuf,
+    /// The patches, with offsets if they had any.
+    pub patches: Vec<AppliedPatch>,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// No source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The series cannot be read.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
+    /// A patch does not apply.
+    #[error(transparent)]
+    Rejected(#[from] Box<RejectedHunk>),
+    /// A fragment cannot be read.
+    #[error(transparent)]
+    Fragment(#[from] FragmentError),
+    /// The configuration lacks something.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// make failed.
+    #[error("the build failed{}: {source}", because(first))]
+    Build {
+        /// The first error in make's output.
+        first: Option<Box<FirstError>>,
+        /// The whole output.
+        log: PathBuf,
+        /// What ran, and its last lines.
+        source: ProcessError,
+    },
+    /// make had nothing to say, and made nothing.
+    #[error("the build left no {} (hint: {} has make's output)", missing.display(), log.display())]
+    NoImage {
+        /// What should be there.
+        missing: PathBuf,
+        /// The whole output.
+        log: PathBuf,
+    },
+    /// A tool could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file of the cache.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ApplyError> for KernelError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Rejected(rejected) => KernelError::Rejected(rejected),
+            ApplyError::Store(error) => KernelError::Store(error),
+        }
+    }
+}
+
+impl KernelError {
+    /// Whether it is only that somebody asked us to stop.
+    pub fn is_interrupted(&self) -> bool {
+        use super::{apt::AptError, lock::LockError, unpack::UnpackError};
+        let process = match self {
+            KernelError::Build { source, .. } | KernelError::Config(ConfigError::Failed { source, .. }) => {
+                source
+            }
+            KernelError::Process(error)
+            | KernelError::Source(
+                SourceError::Process(error)
+                | SourceError::Apt(AptError::Process(error))
+                | SourceError::Unpack(UnpackError::Process(error)),
+            ) => error,
+            KernelError::Store(StoreError::Lock(LockError::Interrupted { .. }))
+            | KernelError::Source(SourceError::Store(StoreError::Lock(LockError::Interrupted { .. }))) => {
+                return true;
+            }
+            _ => return false,
+        };
+        matches!(process, ProcessError::Interrupted { .. })
+    }
+}
+
+fn because(first: &Option<Box<FirstError>>) -> String {
+    first.as_ref().map(|first| format!(" at {first}")).unwrap_or_default()
+}
+
+/// Applies a series to a private tree.
+///
+/// # Errors
+/// [`KernelError::Rejected`], or as [`build`].
+pub fn apply(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<PatchedTree, KernelError> {
+    let source = store.source(&spec.source, spec.refresh, events)?;
+    let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
+    let mut tree = Tree::open(store, &source, label(spec), events)?;
+    tree.sync(store, &source, &overlay, events)?;
+    Ok(PatchedTree { src: tree.src(), source, patches })
+}
+
+/// The image for a spec: from the store, or built.
+///
+/// # Errors
+/// As [`KernelError`].
+pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<KernelImage, KernelError> {
+    let mut times = BuildTimes::default();
+    let start = Instant::now();
+    let source = store.source(&spec.source, spec.refresh, events)?;
+    times.source = start.elapsed();
+
+    let start = Instant::now();
+    let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
+    let fragments = fragments(spec, &source)?;
+    let toolchain = Toolchain::probe(&spec.make)?;
+    let key = image_key(&source, &overlay, &fragments, &toolchain, &spec.make);
+    let hit = |image: KernelImage, times, events: Events<'_>| {
+        events(BuildEvent::Cached { key: key.to_string() });
+        KernelImage { patches: patches.clone(), times, ..image }
+    };
+    if let Some(image) = store.image(&key, events)? {
+        times.apply = start.elapsed();
+        return Ok(hit(image, times, events));
+    }
+    let mut tree = Tree::open(store, &source, label(spec), events)?;
+    // Whoever held the tree may have built the very same.
+    if let Some(image) = store.image(&key, events)? {
+        times.apply = start.elapsed();
+        return Ok(hit(image, times, events));
+    }
+    tree.sync(store, &source, &overlay, events)?;
+    times.apply = start.elapsed();
+
+    let job = Job { store, spec, source: &source, fragments: &fragments, toolchain, key: &key };
+    let image = job.run(&mut tree, &mut times, events)?;
+    Ok(KernelImage { patches, times, ..image })
+}
+
+fn overlay(
+    source: &Source,
+    series: Option<&Series>,
+    events: Events<'_>,
+) -> Result<(Overlay, Vec<AppliedPatch>), KernelError> {
+    match series {
+        Some(series) => Ok(series.apply(&source.tree, events)?),
+        None => Ok((Overlay::new(&source.tree), Vec::new())),
+    }
+}
+
+fn label(spec: &KernelSpec) -> TreeLabel {
+    if spec.series.is_some() { TreeLabel::Patched } else { TreeLabel::Baseline }
+}
+
+/// The base flavours, the series' own, then those that were asked for.
+fn fragments(spec: &KernelSpec, source: &Source) -> Result<Vec<Fragment>, KernelError> {
+    let mut parts = source.version.splitn(3, '.');
+    let line = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let mut fragments = spec.fragments.read(&BASE, Some(&line))?;
+    if let Some(series) = &spec.series {
+        if spec.fragments.has(&series.name) {
+            fragments.extend(spec.fragments.read(&[&series.name], Some(&line))?);
+        } else if let Some(symbol) = &series.config {
+            let path = series.folder.join("series.toml");
+            fragments.push(Fragment::parse(&series.name, path, &format!("CONFIG_{symbol}=y\n"))?);
+        }
+    }
+    fragments.extend(spec.fragments.read(&spec.flavours, Some(&line))?);
+    Ok(fragments)
+}
+
+/// Everything that decides over the bytes of an image. The final `.config` is not in it: it follows from these.
+fn image_key(
+    source: &Source,
+    overlay: &Overlay,
+    fragments: &[Fragment],
+    toolchain: &Toolchain,
+    make: &[MakeVariable],
+) -> ImageKey {
+    let mut hasher = KeyHasher::new("image");
+    hasher.part("schema", SCHEMA.to_string());
+    hasher.part("source", source.key.as_str());
+    hasher.part("overlay", overlay.hash().as_str());
+    for fragment in fragments {
+        hasher.part("fragment", &fragment.text);
+    }
+    toolchain.key(&mut hasher);
+    for (name, value) in make {
+        hasher.part("variable", name);
+        hasher.part("value", value);
+    }
+    ImageKey(hasher.finish())
+}
+
+struct Job<'a> {
+    store: &'a Store,
+    spec: &'a KernelSpec,
+    source: &'a Source,
+    fragments: &'a [Fragment],
+    toolchain: Toolchain,
+    key: &'a ImageKey,
+}
+
+impl Job<'_> {
+    fn run(
+        self,
+        tree: &mut Tree,
+        times: &mut BuildTimes,
+        events: Events<'_>,
+    ) -> Result<KernelImage, KernelError> {
+        let flavours: Vec<String> = self.fragments.iter().map(|fragment| fragment.name.clone()).collect();
+        let o = build_folder(&flavours, &self.spec.make);
+        let src = tree.src();
+        let folder = src.join(&o);
+        let log = self.store.path("logs").join(format!("build-{}.log", self.key));
+        write_whole(&log, b"")?;
+        let ccache = has_ccache().then(|| self.store.path("ccache"));
+        let make = Make { src: &src, o: &o, variables: &self.spec.make, ccache: ccache.as_deref() };
+
+        let start = Instant::now();
+        let full = !folder.exists();
+        tree.begin(&o, events)?;
+        events(BuildEvent::Configuring);
+        let configured = configure(&make, self.fragments, &log);
+        if let Err(error) = configured {
+            // Only a process that was killed leaves something half written.
+            if !matches!(&error, ConfigError::Failed { source, .. } if source.status().is_none()) {
+                tree.end(&o, None)?;
+            }
+            return Err(error.into());
+        }
+        times.configure = start.elapsed();
+
+        let start = Instant::now();
+        let steps = self.make(tree, &make, full, &log, events)?;
+        let built = self.image(&folder, &log, steps)?;
+        times.build = start.elapsed();
+        events(BuildEvent::Built { steps, elapsed: times.build });
+        Ok(built)
+    }
+
+    fn make(
+        &self,
+        tree: &mut Tree,
+        make: &Make<'_>,
+        full: bool,
+        log: &Path,
+        events: Events<'_>,
+    ) -> Result<u32, KernelError> {
+        let jobs = match self.spec.jobs {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        };
+        events(BuildEvent::Building { jobs, log: log.to_owned() });
+        let known = || KernelLine::of(&self.source.version).and_then(|line| line.steps);
+        let total = if full { tree.steps(make.o).or_else(known) } else { None };
+        let mut steps = 0;
+        let mut errors = ErrorWatch::default();
+        let spec = make.spec().arg(format!("-j{jobs}")).arg("vmlinux").log(log).limit(self.spec.limit);
+        let run = spec.run_lines(|line| {
+            errors.line(line);
+            if let Some((tool, target)) = step(line) {
+                steps += 1;
+                let (tool, target) = (tool.to_owned(), target.to_owned());
+                events(BuildEvent::Step { done: steps, total, tool, target });
+            }
+        });
+        match run {
+            Ok(_) => {
+                tree.end(make.o, full.then_some(steps))?;
+                Ok(steps)
+            }
+            Err(source) => {
+                // make that exits removes what it has half written; one that was killed may not have.
+                if source.status().is_some_and(|status| status.code().is_some()) {
+                    tree.end(make.o, None)?;
+                }
+                Err(KernelError::Build { first: errors.found().map(Box::new), log: log.to_owned(), source })
+            }
+        }
+    }
+
+    fn image(self, folder: &Path, log: &Path, steps: u32) -> Result<KernelImage, KernelError> {
+        let there = |name: &str| {
+            let path = folder.join(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(KernelError::NoImage { missing: path, log: log.to_owned() })
+        };
+        let (vmlinux, config, system_map) = (there("vmlinux")?, there(".config")?, there("System.map")?);
+        let release = there("include/config/kernel.release")?;
+        let release =
+            std::fs::read_to_string(&release).map_err(io_error("read", &release))?.trim().to_owned();
+        // The notes that QEMU looks for stay; symbols are in System.map, and in the kernel's own kallsyms.
+        let stripped = folder.join("vmlinux.stripped");
+        ChildSpec::new(objcopy(&self.spec.make)).arg("--strip-all").arg(&vmlinux).arg(&stripped).run()?;
+        let built = Built {
+            vmlinux: &stripped,
+            config: &config,
+            system_map: &system_map,
+            log,
+            release,
+            version: self.source.version.clone(),
+            source: self.source.key.clone(),
+            origin: self.source.origin.clone(),
+            toolchain: self.toolchain,
+            steps,
+        };
+        let image = self.store.put_image(self.key, built)?;
+        std::fs::remove_file(&stripped).map_err(io_error("remove", &stripped))?;
+        Ok(image)
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Locks between processes: flock on a file that stays. The kernel lets go of it when we die.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::event::{BuildEvent, Events};
+use crate::process::interrupt;
+
+/// Why a lock was not got.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The file cannot be opened or locked.
+    #[error("cannot lock {path}: {source}", path = path.display())]
+    File {
+        /// The lock file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A signal came while another nstrail held it.
+    #[error("interrupted while another nstrail held {path}", path = path.display())]
+    Interrupted {
+        /// The lock file.
+        path: PathBuf,
+    },
+}
+
+/// A lock that is held until this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of `path`, and says so with an event if another process holds it.
+    ///
+    /// # Errors
+    /// As [`LockError`].
+    pub fn take(path: &Path, events: Events<'_>) -> Result<Lock, LockError> {
+        let error = |source| LockError::File { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(error)?;
+        }
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(error)?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::Error(source)) => return Err(error(source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if interrupt::requested().is_some() {
+                return Err(LockError::Interrupted { path: path.to_owned() });
+            }
+            if !told {
+                events(BuildEvent::Waiting { lock: path.to_owned() });
+                told = true;
+            }
+            // Polled, because a blocking flock is not ended by a signal that a thread handles.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Scenarios from TOML: those that nstrail brings, and files of the user's own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nstrail_wire::scenario::Scenario;
+use thiserror::Error;
+
+/// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
+pub const EMBEDDED: [(&str, &str); 4] = [
+    ("smoke", include_str!("scenarios/smoke.toml")),
+    ("nest", include_str!("scenarios/nest.toml")),
+    ("quiet", include_str!("scenarios/quiet.toml")),
+    ("churn", include_str!("scenarios/churn.toml")),
+];
+
+/// A scenario that cannot be used.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    #[error("no scenario `{name}` (hint: the embedded ones are {}; a file is named by its path, FILE.toml)", names().join(", "))]
+    Unknown { name: String },
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// The parser's message has line and column.
+    #[error("{}: {message}", path.display())]
+    Parse { path: PathBuf, message: String },
+    #[error("{}: {field} is {found}, expected {expected}", path.display())]
+    Value { path: PathBuf, field: &'static str, found: String, expected: &'static str },
+}
+
+/// Names of the embedded scenarios.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    EMBEDDED.iter().map(|(name, _)| *name).collect()
+}
+
+/// The TOML of an embedded scenario.
+#[must_use]
+pub fn embedded(name: &str) -> Option<&'static str> {
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// A scenario by its embedded name, or from a file: what has a `/` or ends in `.toml` is a path.
+///
+/// # Errors
+/// If there is none, or it cannot be read or parsed.
+pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
+    if name.contains('/') || name.ends_with(".toml") {
+        return read(Path::new(name));
+    }
+    let text = embedded(name).ok_or_else(|| ScenarioError::Unknown { name: name.to_owned() })?;
+    parse(text, Path::new(name))
+}
+
+/// A scenario from a file.
+///
+/// # Errors
+/// If it cannot be read or parsed.
+pub fn read(path: &Path) -> Result<Scenario, ScenarioError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+/// A scenario from TOML; `path` stands in messages.
+///
+/// # Errors
+/// If it is no scenario.
+pub fn parse(text: &str, path: &Path) -> Result<Scenario, ScenarioError> {
+    let path = || path.to_owned();
+    let scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Parse {
+        path: path(),
+        message: error.to_string().trim_end().to_owned(),
+    })?;
+    let name_is_plain = !scenario.name.is_empty()
+        && scenario
+            .name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let wrong = |field, found: &dyn ToString, expected| {
+        Err(ScenarioError::Value { path: path(), field, found: found.to_string(), expected })
+    };
+    if !name_is_plain {
+        return wrong("name", &format!("`{}`", scenario.name), "lower-case letters, digits and `-`");
+    }
+    if !(1..=8).contains(&scenario.vcpus) {
+        return wrong("vcpus", &scenario.vcpus, "1 to 8");
+    }
+    if !(128..=16_384).contains(&scenario.memory_mib) {
+        return wrong("memory_mib", &scenario.memory_mib, "128 to 16384");
+    }
+    if scenario.wall_seconds == 0 || scenario.silence_seconds == 0 {
+        return wrong("wall_seconds or silence_seconds", &0, "at least 1");
+    }
+    if scenario.steps.is_empty() {
+        return wrong("step", &"empty", "at least one [[step]]");
+    }
+    Ok(scenario)
+}
+
+#[cfg(test)]
+mod tests {
+    use nstrail_wire::message::{HostMessage, decode, encode};
+
+    use super::*;
+
+    #[test]
+    fn every_embedded_scenario_is_valid_and_crosses_the_wire() {
+        for (name, text) in EMBEDDED {
+            let scenario = parse(text, Path::new(name)).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(scenario.name, name);
+            let message = HostMessage::Start { scenario, seed: 7 };
+            assert_eq!(decode::<HostMessage>(&encode(&message).unwrap()).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_line_and_column() {
+        let text =
+            "name = \"x\"\ndescription = \"y\"\n[[step]]\nspawn = { call = \"clone\", flag = [\"uts\"] }\n";
+        let message = parse(text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(message.contains("x.toml") && message.contains("line 4"), "{message}");
+        assert!(message.contains("flag"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_namespace_type_names_those_that_are_known() {
+        let text = "name = \"x\"\ndescription = \"y\"\n[[step]]\nunshare = { flags = [\"network\"] }\n";
+        let message = parse(text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(message.contains("network") && message.contains("`net`"), "{message}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_file_name_is_refused() {
+        let text = "name = \"../x\"\ndescription = \"y\"\n[[step]]\nfence = {}\n";
+        let message = parse(text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(message.contains("../x") && message.contains("lower-case"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_scenario_names_those_that_are_known() {
+        let message = find("smok").unwrap_err().to_string();
+        assert!(message.contains("smoke, nest, quiet, churn"), "{message}");
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A step in a few words, for the reader of a snapshot.
+
+use nstrail_wire::{
+    namespace::NamespaceType,
+    step::{RuleStep, Step},
+};
+
+/// What a step does, without what is inside it.
+#[must_use]
+pub fn title(step: &Step) -> String {
+    match step {
+        Step::Fence {} => "fence".to_owned(),
+        Step::Rule(RuleStep::Add(rule)) => format!("add rule {}", rule.key),
+        Step::Rule(RuleStep::Remove(key)) => format!("remove rule {key}"),
+        Step::Audit { enabled: true } => "audit on".to_owned(),
+        Step::Audit { enabled: false } => "audit off".to_owned(),
+        Step::Spawn(spawn) => words("spawn", &spawn.flags),
+        Step::Unshare(unshare) => words("unshare", &unshare.flags),
+        Step::Setns(setns) => words("setns", &setns.types),
+        Step::Exec(_) => "exec".to_owned(),
+        Step::Probe(_) => "probe".to_owned(),
+        Step::DropCapabilities {} => "drop capabilities".to_owned(),
+        Step::Limit { r#type, max } => format!("limit {} to {max}", words("", &[*r#type]).trim()),
+        Step::Release { label } => format!("release {label}"),
+        Step::Nest(nest) => words(&format!("nest {} deep", nest.depth), &nest.flags),
+        Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
+    }
+}
+
+fn words(verb: &str, types: &[NamespaceType]) -> String {
+    let mut text = verb.to_owned();
+    for r#type in types {
+        text.push(' ');
+        text.push_str(r#type.entry().name());
+    }
+    text
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! KTAP version 1 (Documentation/dev-tools/ktap.rst): one test a kernel, its scenarios as subtests.
+//!
+//! Anything but `passed` is `not ok`, except `skipped`, which KTAP writes as `ok ... # SKIP`. Text that comes
+//! from a guest or a patch goes into diagnostic lines with control characters escaped, so that it
+//! can never be read as a result line.
+
+use std::fmt::Write as _;
+
+use super::{
+    escape::one_line,
+    summary::{KernelSummary, RunSummary, ScenarioSummary},
+};
+use crate::outcome::Outcome;
+
+/// The whole document.
+#[must_use]
+pub fn render(summary: &RunSummary) -> String {
+    let mut out = format!("KTAP version 1\n1..{}\n", summary.kernels.len());
+    for (index, kernel) in summary.kernels.iter().enumerate() {
+        render_kernel(&mut out, index + 1, kernel);
+    }
+    out
+}
+
+fn render_kernel(out: &mut String, number: usize, kernel: &KernelSummary) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "  KTAP version 1\n  1..{}", kernel.scenarios.len());
+    for (index, scenario) in kernel.scenarios.iter().enumerate() {
+        render_scenario(out, index + 1, scenario);
+    }
+    let outcome = RunSummary::judge(std::slice::from_ref(kernel));
+    if let Some(failure) = &kernel.failure {
+        for line in failure.message.lines() {
+            let _ = writeln!(out, "# {}", one_line(line));
+        }
+    }
+    let _ = writeln!(out, "{}", result_line(number, &format!("linux-{}", kernel.version), outcome));
+}
+
+fn render_scenario(out: &mut String, number: usize, scenario: &ScenarioSummary) {
+    let mut diagnostic = |text: &str| {
+        for line in text.lines() {
+            let _ = writeln!(out, "  # {}", one_line(line));
+        }
+    };
+    if let Some(reason) = &scenario.reason {
+        diagnostic(reason);
+    }
+    for finding in &scenario.findings {
+        diagnostic(&format!("{}: expected {}, found {}", finding.invariant, finding.expected, finding.found));
+        for record in &finding.records {
+            diagnostic(&format!("  {record}"));
+        }
+    }
+    for doubt in &scenario.loss_doubts {
+        diagnostic(&format!("not proven lossless: {doubt}"));
+    }
+    for splat in &scenario.console {
+        diagnostic(&format!("console: {}: {}", splat.kind, splat.lines.first().map_or("", String::as_str)));
+    }
+    let _ = writeln!(out, "  {}", result_line(number, &scenario.name, scenario.outcome));
+}
+
+fn result_line(number: usize, name: &str, outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Passed => format!("ok {number} {name}"),
+        Outcome::Skipped => format!("ok {number} {name} # SKIP"),
+        other => format!("not ok {number} {name} # {other}"),
+    }
+}

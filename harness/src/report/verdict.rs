@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verdict as text: short enough to paste into a mail, whole enough to act on.
+
+use std::fmt::Write as _;
+
+use super::{
+    escape::one_line,
+    summary::{FindingSummary, KernelSummary, RunSummary, ScenarioSummary, SnapshotState},
+};
+
+/// Findings written out in full for each scenario; the rest is in summary.json.
+const FINDINGS_SHOWN: usize = 5;
+
+/// The whole verdict, plain text, no colour, lines below 100 characters where the content allows.
+#[must_use]
+pub fn render(summary: &RunSummary) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(out, "nstrail {}: {} ({:.1} s)", summary.nstrail, summary.outcome, summary.seconds);
+    for kernel in &summary.kernels {
+        render_kernel(&mut out, kernel);
+    }
+    let _ = writeln!(out, "\nreproduce: {}", summary.reproducer);
+    out
+}
+
+fn render_kernel(out: &mut String, kernel: &KernelSummary) {
+    let series = kernel.series.as_ref().map_or_else(
+        || "unpatched".to_owned(),
+        |series| format!("{} ({} patches)", series.name, series.patches),
+    );
+    let _ = writeln!(out, "\nlinux {} ({}), {series}", kernel.version, kernel.source);
+    if let Some(accelerator) = &kernel.accelerator {
+        let reason = kernel.accelerator_reason.as_deref().unwrap_or("");
+        let compiled =
+            if kernel.compiled { "compiled in this run" } else { "from the cache, nothing compiled" };
+        let _ = writeln!(
+            out,
+            "  kernel {compiled}; accelerator {accelerator}{}",
+            if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+        );
+    }
+    if !kernel.stages.is_empty() {
+        let stages: Vec<String> =
+            kernel.stages.iter().map(|stage| format!("{} {:.1}", stage.name, stage.seconds)).collect();
+        let _ = writeln!(out, "  seconds: {}", stages.join(", "));
+    }
+    if let Some(failure) = &kernel.failure {
+        let _ = writeln!(out, "  {}:", failure.outcome);
+        for line in failure.message.lines() {
+            let _ = writeln!(out, "    {}", one_line(line));
+        }
+    }
+    if kernel.scenarios.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "  {:<10} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8}",
+        "scenario", "outcome", "containers", "records", "lost", "rollovers", "vcpus", "seconds"
+    );
+    for scenario in &kernel.scenarios {
+        let figures = &scenario.figures;
+        let lost = figures.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
+        let _ = writeln!(
+            out,
+            "  {:<10} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8.2}",
+            scenario.name,
+            scenario.outcome.word(),
+            figures.containers,
+            figures.records,
+            lost,
+            figures.pid_rollovers,
+            scenario.vcpus,
+            figures.vm_seconds,
+        );
+    }
+    for scenario in &kernel.scenarios {
+        render_scenario(out, scenario);
+    }
+}
+
+fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
+    if let Some(reason) = &scenario.reason {
+        let _ = writeln!(out, "\n  {}: {}: {}", scenario.name, scenario.outcome, one_line(reason));
+    }
+    for splat in &scenario.console {
+        let _ = writeln!(out, "    console: {}", splat.kind);
+        for line in splat.lines.iter().take(20) {
+            let _ = writeln!(out, "      {}", one_line(line));
+        }
+    }
+    out.push_str(&findings(&scenario.findings, scenario.findings_not_listed, &scenario.loss_doubts));
+    match &scenario.snapshot {
+        SnapshotState::Changed { diff, pending, .. } => {
+            for line in diff.lines() {
+                let _ = writeln!(out, "    {}", one_line(line));
+            }
+            render_pending(out, pending.as_deref());
+        }
+        SnapshotState::Missing { file, pending } => {
+            let _ = writeln!(out, "    no reviewed snapshot {file}");
+            render_pending(out, pending.as_deref());
+        }
+        SnapshotState::NotCompared { .. } | SnapshotState::Match { .. } => {}
+    }
+}
+
+/// Findings and doubts as text.
+#[must_use]
+pub fn findings(findings: &[FindingSummary], not_listed: u64, doubts: &[String]) -> String {
+    let mut out = String::new();
+    for finding in findings.iter().take(FINDINGS_SHOWN) {
+        render_finding(&mut out, finding);
+    }
+    let unseen = findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + not_listed;
+    if unseen > 0 {
+        let _ = writeln!(
+            out,
+            "    and {unseen} more (hint: summary.json, or `nstrail check` on the scenario's folder)"
+        );
+    }
+    for doubt in doubts {
+        let _ = writeln!(out, "    not proven lossless: {}", one_line(doubt));
+    }
+    out
+}
+
+fn render_pending(out: &mut String, pending: Option<&str>) {
+    if let Some(pending) = pending {
+        let _ = writeln!(out, "    pending: {pending} (hint: `nstrail review` or `cargo insta review`)");
+    }
+}
+
+fn render_finding(out: &mut String, finding: &FindingSummary) {
+    let _ = writeln!(out, "    {}", finding.invariant);
+    let _ = writeln!(out, "      expected: {}", one_line(&finding.expected));
+    let _ = writeln!(out, "      found:    {}", one_line(&finding.found));
+    for (title, lines) in
+        [("log", &finding.records), ("ledger", &finding.ledger), ("lineage", &finding.lineage)]
+    {
+        for line in lines {
+            let _ = writeln!(out, "      {title}: {}", one_line(line));
+        }
+    }
+}

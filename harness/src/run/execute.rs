@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A whole run: the kernel, then each scenario on it, then the summary.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nstrail_wire::scenario::{Scenario, numbered};
+
+use super::{
+    capture::{CANONICAL, SCENARIO},
+    drive::{self, GuestEnding},
+    folder::{FolderError, RunFolder},
+    judge,
+};
+use crate::{
+    check::CheckOptions,
+    kernel::{self, BuildEvent, KernelError, KernelImage, KernelSpec, Origin, Store},
+    outcome::Outcome,
+    plan::{project::Project, title::title},
+    process::interrupt,
+    report::{
+        ktap,
+        summary::{
+            Failure, Figures, KernelSummary, RunSummary, SCHEMA, ScenarioSummary, SeriesSummary,
+            SnapshotState, Stage,
+        },
+    },
+    snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
+    vm::{
+        Limits, VmSpec,
+        accelerator::{self, AcceleratorChoice, Decision},
+        agent, initramfs,
+    },
+};
+
+/// Everything that a run is made from.
+#[derive(Debug)]
+pub struct RunConfig {
+    pub project: Project,
+    pub store: Store,
+    /// As asked for: names the folder, `6.12`.
+    pub version: String,
+    pub kernel: KernelSpec,
+    pub scenarios: Vec<Scenario>,
+    pub guest: GuestConfig,
+    pub seed: u64,
+    pub out: PathBuf,
+    pub snapshots: Mode,
+    /// The command line that runs the same again, without scenarios.
+    pub reproducer: String,
+}
+
+/// How guests are run.
+#[derive(Debug, Clone)]
+pub struct GuestConfig {
+    pub qemu: PathBuf,
+    pub accelerator: AcceleratorChoice,
+    /// `None`: the scenario's.
+    pub vcpus: Option<u8>,
+    pub wall: Option<Duration>,
+    pub silence: Option<Duration>,
+    /// Additional kernel parameters.
+    pub append: Vec<String>,
+}
+
+/// What happens, for whoever shows progress.
+#[derive(Debug)]
+pub enum RunEvent<'a> {
+    Kernel(BuildEvent),
+    Accelerator(&'a Decision),
+    Scenario { name: &'a str, vcpus: u8 },
+    Records { name: &'a str, count: u64 },
+    Ended { name: &'a str, outcome: Outcome, seconds: f64 },
+}
+
+/// Kernel parameters that every scenario needs: audit from boot, and a backlog that throttles the guest
+/// before it drops a record.
+pub const AUDIT_PARAMETERS: [&str; 2] = ["audit=1", "audit_backlog_limit=8192"];
+
+/// Runs it all. The summary is complete whatever happens, and lies in the run's folder with the KTAP report.
+///
+/// # Errors
+/// If the run's folder cannot be made or written.
+pub fn execute(
+    config: &RunConfig,
+    progress: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<(RunSummary, RunFolder), FolderError> {
+    let started = Instant::now();
+    let folder = RunFolder::create(&config.out)?;
+    let kernels = vec![one_kernel(config, &folder, progress)];
+    let outcome = RunSummary::judge(&kernels);
+    let summary = RunSummary {
+        schema: SCHEMA,
+        nstrail: env!("CARGO_PKG_VERSION").to_owned(),
+        run_id: folder.id().to_owned(),
+        outcome,
+        exit_code: outcome.exit_code(),
+        reproducer: reproducer(config, config.scenarios.iter().map(|scenario| scenario.name.as_str())),
+        kernels,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    write(&folder, "summary.json", &serde_json::to_string_pretty(&summary).unwrap_or_default())?;
+    write(&folder, "report.ktap", &ktap::render(&summary))?;
+    folder.link_latest()?;
+    Ok((summary, folder))
+}
+
+fn write(folder: &RunFolder, name: &str, text: &str) -> Result<(), FolderError> {
+    let path = folder.path().join(name);
+    fs::write(&path, text).map_err(|source| FolderError { path, source })
+}
+
+fn reproducer<'a>(config: &RunConfig, scenarios: impl Iterator<Item = &'a str>) -> String {
+    let mut line = config.reproducer.clone();
+    for scenario in scenarios {
+        line.push(' ');
+        line.push_str(scenario);
+    }
+    line
+}
+
+fn one_kernel(
+    config: &RunConfig,
+    folder: &RunFolder,
+    progress: &mut dyn FnMut(RunEvent<'_>),
+) -> KernelSummary {
+    let mut summary = KernelSummary { version: config.version.clone(), ..KernelSummary::default() };
+    if let Err(failure) = fill_kernel(config, folder, &mut summary, progress) {
+        summary.failure = Some(failure);
+    }
+    summary
+}
+
+fn error(message: impl ToString) -> Failure {
+    Failure { outcome: Outcome::Error, message: message.to_string() }
+}
+
+/// Whose trouble a kernel is that could not be had.
+#[must_use]
+pub fn kernel_failure(trouble: &KernelError) -> Failure {
+    let outcome = match trouble {
+        _ if trouble.is_interrupted() => Outcome::Error,
+        KernelError::Rejected(_) => Outcome::PatchRejected,
+        KernelError::Config(_) | KernelError::Build { .. } | KernelError::NoImage { .. } => {
+            Outcome::BuildFailed
+        }
+        _ => Outcome::Error,
+    };
+    Failure { outcome, message: trouble.to_string() }
+}
+
+fn fill_kernel(
+    config: &RunConfig,
+    folder: &RunFolder,
+    summary: &mut KernelSummary,
+    progress: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<(), Failure> {
+    let stage = |name: &str, time: Duration, summary: &mut KernelSummary| {
+        summary.stages.push(Stage { name: name.to_owned(), seconds: time.as_secs_f64() });
+    };
+    summary.series = config.kernel.series.as_ref().map(|series| SeriesSummary {
+        name: series.name.clone(),
+        patches: series.patches.len(),
+        key: series.hash.to_string(),
+    });
+    let image = kernel::build(&config.store, &config.kernel, &mut |event| progress(RunEvent::Kernel(event)))
+        .map_err(|trouble| kernel_failure(&trouble))?;
+    summary.source = image.origin.to_string();
+    summary.source_sha256 = match &image.origin {
+        Origin::Debian { sha256, .. } | Origin::Tarball { sha256, .. } | Origin::Directory { sha256, .. } => {
+            Some(sha256.to_string())
+        }
+        Origin::Git { .. } => None,
+    };
+    summary.image_key = Some(image.key.to_string());
+    summary.compiled = !image.cached;
+    for (name, time) in [
+        ("source", image.times.source),
+        ("apply", image.times.apply),
+        ("configure", image.times.configure),
+        ("build", image.times.build),
+    ] {
+        stage(name, time, summary);
+    }
+    let kernel_folder = folder.make(Path::new(&config.version)).map_err(error)?;
+    for (from, to) in [(&image.config, "config"), (&image.build_log, "build.log")] {
+        fs::copy(from, kernel_folder.join(to))
+            .map_err(|trouble| error(format!("cannot copy {}: {trouble}", from.display())))?;
+    }
+
+    let start = Instant::now();
+    let decision = accelerator::decide(config.guest.accelerator, &config.guest.qemu, config.store.root())
+        .map_err(error)?;
+    progress(RunEvent::Accelerator(&decision));
+    summary.accelerator = Some(decision.accelerator.word().to_owned());
+    summary.accelerator_reason = Some(decision.reason.clone());
+    let agent = agent::load(config.project.root()).map_err(error)?;
+    let initrd = folder.path().join("initrd.cpio");
+    fs::write(&initrd, initramfs::archive(&agent))
+        .map_err(|trouble| error(format!("cannot write {}: {trouble}", initrd.display())))?;
+    stage("prepare", start.elapsed(), summary);
+
+    let start = Instant::now();
+    for scenario in &config.scenarios {
+        if interrupt::requested().is_some() {
+            return Err(error("interrupted"));
+        }
+        let base = Base { config, folder, image: &image, decision: &decision, initrd: &initrd };
+        let ran = base.scenario(scenario, progress);
+        progress(RunEvent::Ended { name: &ran.name, outcome: ran.outcome, seconds: ran.figures.vm_seconds });
+        summary.scenarios.push(ran);
+    }
+    stage("scenarios", start.elapsed(), summary);
+    Ok(())
+}
+
+/// What all scenarios of a kernel share.
+struct Base<'a> {
+    config: &'a RunConfig,
+    folder: &'a RunFolder,
+    image: &'a KernelImage,
+    decision: &'a Decision,
+    initrd: &'a Path,
+}
+
+impl Base<'_> {
+    fn scenario(&self, scenario: &Scenario, progress: &mut dyn FnMut(RunEvent<'_>)) -> ScenarioSummary {
+        let vcpus = self.config.guest.vcpus.unwrap_or(scenario.vcpus);
+        progress(RunEvent::Scenario { name: &scenario.name, vcpus });
+        let place = Path::new(&self.config.version).join(&scenario.name);
+        let mut summary = ScenarioSummary {
+            name: scenario.name.clone(),
+            seed: self.config.seed,
+            vcpus,
+            outcome: Outcome::Crashed,
+            reason: None,
+            figures: Figures::default(),
+            findings: Vec::new(),
+            findings_not_listed: 0,
+            loss_doubts: Vec::new(),
+            snapshot: SnapshotState::NotCompared { reason: "the scenario did not run to its end".to_owned() },
+            console: Vec::new(),
+            artifacts: place.display().to_string(),
+            reproducer: reproducer(self.config, std::iter::once(scenario.name.as_str())),
+        };
+        if let Err(failure) = self.fill_scenario(scenario, vcpus, &place, &mut summary, progress) {
+            summary.outcome = failure.outcome;
+            summary.reason = Some(failure.message);
+        }
+        summary
+    }
+
+    fn fill_scenario(
+        &self,
+        scenario: &Scenario,
+        vcpus: u8,
+        place: &Path,
+        summary: &mut ScenarioSummary,
+        progress: &mut dyn FnMut(RunEvent<'_>),
+    ) -> Result<(), Failure> {
+        let folder = self.folder.make(place).map_err(error)?;
+        let share = self.folder.make(&place.join("share")).map_err(error)?;
+        for part in ["rootfs", "artifacts"] {
+            self.folder.make(&place.join("share").join(part)).map_err(error)?;
+        }
+        let guest = &self.config.guest;
+        let spec = VmSpec {
+            qemu: guest.qemu.clone(),
+            kernel: self.image.vmlinux.clone(),
+            initrd: self.initrd.to_owned(),
+            vcpus,
+            memory_mib: scenario.memory_mib,
+            accelerator: self.decision.accelerator,
+            cmdline: AUDIT_PARAMETERS
+                .iter()
+                .map(|parameter| (*parameter).to_owned())
+                .chain(guest.append.clone())
+                .collect(),
+            run_dir: folder.clone(),
+            share: Some(share),
+            limits: Limits {
+                wall: guest.wall.unwrap_or(Duration::from_secs(scenario.wall_seconds.into())),
+                silence: guest.silence.unwrap_or(Duration::from_secs(scenario.silence_seconds.into())),
+            },
+        };
+        // A recording says what it is a recording of: `nstrail check` needs nothing else.
+        let path = folder.join(SCENARIO);
+        fs::write(&path, serde_json::to_string_pretty(scenario).unwrap_or_default())
+            .map_err(|trouble| error(format!("cannot write {}: {trouble}", path.display())))?;
+        let options = check_options(&self.image.version);
+        let sink = Lineage::new(scenario.name.clone(), titles(scenario));
+        let driven = drive::drive(&spec, scenario, self.config.seed, options, sink, &mut |count| {
+            progress(RunEvent::Records { name: &scenario.name, count });
+        })
+        .map_err(error)?;
+
+        summary.figures = judge::figures(&driven);
+        summary.console = judge::console(&driven);
+        summary.loss_doubts = judge::doubts(&driven.check);
+        let finished = matches!(driven.ending, GuestEnding::Finished { .. });
+        if finished {
+            (summary.findings, summary.findings_not_listed) = judge::findings(&driven.check);
+        }
+        (summary.outcome, summary.reason) = judge::judge(&driven);
+        let canonical = driven.sink.finish();
+        let path = folder.join(CANONICAL);
+        fs::write(&path, canonical.as_str())
+            .map_err(|trouble| error(format!("cannot write {}: {trouble}", path.display())))?;
+        if summary.outcome == Outcome::Passed {
+            summary.snapshot = self.compare(scenario, &canonical)?;
+            summary.outcome = match summary.snapshot {
+                SnapshotState::Changed { .. } | SnapshotState::Missing { .. } => Outcome::SnapshotPending,
+                SnapshotState::Match { .. } | SnapshotState::NotCompared { .. } => Outcome::Passed,
+            };
+        } else {
+            let reason = format!("a run that {} has nothing to review", summary.outcome);
+            summary.snapshot = SnapshotState::NotCompared { reason };
+        }
+        Ok(())
+    }
+
+    fn compare(&self, scenario: &Scenario, canonical: &Canonical) -> Result<SnapshotState, Failure> {
+        let shelf = Shelf::new(self.config.project.snapshots());
+        let compared = shelf
+            .compare(&scenario.name, &self.config.version, canonical, self.config.snapshots)
+            .map_err(error)?;
+        let relative =
+            |path: &Path| path.strip_prefix(self.config.project.root()).unwrap_or(path).display().to_string();
+        let pending = |path: Option<PathBuf>| path.as_deref().map(relative);
+        Ok(match compared {
+            Comparison::NotCompared => SnapshotState::NotCompared { reason: "turned off".to_owned() },
+            Comparison::Match { file } => SnapshotState::Match { file: relative(&file) },
+            Comparison::Changed { file, pending: path, diff } => {
+                SnapshotState::Changed { file: relative(&file), pending: pending(path), diff }
+            }
+            Comparison::Missing { file, pending: path } => {
+                SnapshotState::Missing { file: relative(&file), pending: pending(path) }
+            }
+        })
+    }
+}
+
+/// Titles of a scenario's outermost steps, by preorder number.
+#[must_use]
+pub fn titles(scenario: &Scenario) -> Vec<Title> {
+    numbered(&scenario.steps, 0).map(|(step, what)| Title { step, text: title(what) }).collect()
+}
+
+/// What the checker must know of a kernel: of its version, major and minor.
+#[must_use]
+pub fn check_options(version: &str) -> CheckOptions {
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => CheckOptions::for_version(major, minor),
+        _ => CheckOptions::default(),
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a driven scenario amounts to: its outcome, and its entry in the summary.
+
+use nstrail_wire::fact::Fact;
+
+use super::drive::{Driven, GuestEnding};
+use crate::{
+    check::{CheckResult, Finding, LossProof, Outcome as Checked},
+    outcome::Outcome,
+    report::summary::{ConsoleSummary, Figures, FindingSummary},
+    vm::console::SplatKind,
+};
+
+/// The outcome, and a reason if it is not `passed`.
+///
+/// Findings count only if the guest got to its end: what a guest that died did not log is no finding about the
+/// log. The snapshot is looked at afterwards, and only if this is `passed`.
+pub fn judge<S>(driven: &Driven<S>) -> (Outcome, Option<String>) {
+    let mut parts = vec![(driven.ending.outcome(), driven.ending.reason())];
+    if let Some(splat) = driven.console.first() {
+        let reason = format!(
+            "the console shows: {} ({})",
+            splat.kind.word(),
+            splat.lines.first().map_or("", String::as_str)
+        );
+        parts.push((outcome_of_splat(splat.kind), Some(reason)));
+    }
+    if matches!(driven.ending, GuestEnding::Finished { .. }) {
+        parts.push(match driven.check.outcome() {
+            Checked::Passed => (Outcome::Passed, None),
+            Checked::Failed => {
+                let count: u64 = driven.check.counts.values().sum();
+                let findings = if count == 1 { "finding" } else { "findings" };
+                (Outcome::Failed, Some(format!("{count} {findings}")))
+            }
+            Checked::Inconclusive => {
+                (Outcome::Inconclusive, Some("it is not proven that nothing was lost".to_owned()))
+            }
+        });
+    }
+    let worst = Outcome::of_parts(parts.iter().map(|(outcome, _)| *outcome)).unwrap_or(Outcome::Crashed);
+    let reason = parts.into_iter().find(|(outcome, _)| *outcome == worst).and_then(|(_, reason)| reason);
+    (worst, reason)
+}
+
+const fn outcome_of_splat(kind: SplatKind) -> Outcome {
+    match kind {
+        // The kernel is well, but it has dropped records or says that it will.
+        SplatKind::AuditBacklog | SplatKind::AuditHoldQueue => Outcome::Inconclusive,
+        _ => Outcome::Crashed,
+    }
+}
+
+/// Findings as text, and how many there are beyond those.
+pub fn findings(check: &CheckResult) -> (Vec<FindingSummary>, u64) {
+    let listed: Vec<FindingSummary> = check.findings.iter().map(finding).collect();
+    let all: u64 = check.counts.values().sum();
+    let unlisted = all.saturating_sub(listed.len() as u64);
+    (listed, unlisted)
+}
+
+fn finding(finding: &Finding) -> FindingSummary {
+    FindingSummary {
+        invariant: finding.invariant.id().to_owned(),
+        expected: finding.expected.clone(),
+        found: finding.found.clone(),
+        records: finding.records.iter().map(|line| format!("{}: {}", line.position + 1, line.line)).collect(),
+        ledger: finding
+            .facts
+            .iter()
+            .map(|entry| format!("{}: {}", entry.position, fact(&entry.fact)))
+            .collect(),
+        lineage: finding
+            .lineage
+            .iter()
+            .map(|step| match (step.op, &step.flags) {
+                (Some(op), Some(flags)) => format!("{:#x} by {op} {flags}", step.auditnsid),
+                _ => format!("{:#x}", step.auditnsid),
+            })
+            .collect(),
+    }
+}
+
+fn fact(fact: &Fact) -> String {
+    format!("actor {} (pid {} tid {}, step {}): {:?}", fact.actor.0, fact.pid, fact.tid, fact.step, fact.act)
+}
+
+/// Doubts about losslessness; none if it is proven.
+pub fn doubts(check: &CheckResult) -> Vec<String> {
+    match &check.loss {
+        LossProof::Proven => Vec::new(),
+        LossProof::NotProven { reasons } => reasons.clone(),
+    }
+}
+
+/// The console's splats.
+pub fn console<S>(driven: &Driven<S>) -> Vec<ConsoleSummary> {
+    driven
+        .console
+        .iter()
+        .map(|splat| ConsoleSummary { kind: splat.kind.word().to_owned(), lines: splat.lines.clone() })
+        .collect()
+}
+
+/// What was counted and measured.
+pub fn figures<S>(driven: &Driven<S>) -> Figures {
+    let (workload_ns, containers, pid_rollovers) = match driven.ending {
+        GuestEnding::Finished { workload_ns, containers, pid_rollovers } => {
+            (workload_ns, containers, pid_rollovers)
+        }
+        _ => (0, 0, 0),
+    };
+    Figures {
+        containers,
+        records: driven.check.figures.records,
+        facts: driven.check.figures.facts,
+        lost: driven.check.figures.lost,
+        pid_rollovers,
+        boot_seconds: driven.boot.as_secs_f64(),
+        workload_seconds: workload_ns as f64 / 1e9,
+        vm_seconds: driven.vm.as_secs_f64(),
+        check_seconds: driven.check_tail.as_secs_f64(),
+    }
+}

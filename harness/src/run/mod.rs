@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Executes a plan: one kernel, one scenario, one capture at a time, and what they amount to.
+
+pub mod capture;
+pub mod drive;
+pub mod execute;
+pub mod folder;
+pub mod judge;
+pub mod replay;

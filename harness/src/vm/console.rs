@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The console watch: splats, each with its kind and its whole trace, while the machine lives.
+//!
+//! The console says nothing about results (those come in frames); it only says that the kernel is in
+//! trouble. Patterns are those that the kernel prints (lib/bug.c, kernel/panic.c, kernel/locking/lockdep.c,
+//! kernel/rcu/tree_stall.h, kernel/hung_task.c, mm/kasan/report.c, kernel/audit.c).
+
+use std::sync::OnceLock;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// Lines kept of one splat.
+const LINES: usize = 120;
+
+/// A splat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleFinding {
+    pub kind: SplatKind,
+    /// First line and what followed, up to the end mark, without time stamps.
+    pub lines: Vec<String>,
+}
+
+/// What the kernel complains of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplatKind {
+    Panic,
+    Oops,
+    Bug,
+    Warning,
+    Kasan,
+    Kcsan,
+    Ubsan,
+    Lockdep,
+    RcuStall,
+    HungTask,
+    SoftLockup,
+    SleepingInAtomic,
+    Refcount,
+    SlabCorruption,
+    ListCorruption,
+    Kmemleak,
+    NetdeviceLeak,
+    AuditBacklog,
+    AuditHoldQueue,
+}
+
+impl SplatKind {
+    /// Whether the kernel is gone after it.
+    #[must_use]
+    pub const fn is_fatal(self) -> bool {
+        matches!(self, Self::Panic)
+    }
+
+    /// The word used in reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Oops => "oops",
+            Self::Bug => "BUG",
+            Self::Warning => "warning",
+            Self::Kasan => "KASAN",
+            Self::Kcsan => "KCSAN",
+            Self::Ubsan => "UBSAN",
+            Self::Lockdep => "lockdep",
+            Self::RcuStall => "RCU stall",
+            Self::HungTask => "hung task",
+            Self::SoftLockup => "soft lockup",
+            Self::SleepingInAtomic => "sleeping in atomic context",
+            Self::Refcount => "refcount",
+            Self::SlabCorruption => "slab corruption",
+            Self::ListCorruption => "list corruption",
+            Self::Kmemleak => "kmemleak",
+            Self::NetdeviceLeak => "netdevice leak",
+            Self::AuditBacklog => "audit backlog limit exceeded",
+            Self::AuditHoldQueue => "audit hold queue overflow",
+        }
+    }
+}
+
+/// In order of precedence: a line is of the first kind that matches.
+const PATTERNS: [(SplatKind, &str); 19] = [
+    (SplatKind::Panic, r"^Kernel panic - not syncing"),
+    (SplatKind::Kasan, r"^BUG: KASAN: "),
+    (SplatKind::Kcsan, r"^BUG: KCSAN: "),
+    (
+        SplatKind::SleepingInAtomic,
+        r"^BUG: (sleeping function called from invalid context|scheduling while atomic)",
+    ),
+    (SplatKind::SoftLockup, r"^watchdog: BUG: soft lockup"),
+    (SplatKind::SlabCorruption, r"^BUG [a-zA-Z0-9_-]+.*: (Object|Redzone|Poison|Freechain|Left|Right)"),
+    (SplatKind::Oops, r"^(Oops[:!]|BUG: (unable to handle|kernel NULL pointer)|general protection fault)"),
+    (
+        SplatKind::Lockdep,
+        r"^WARNING: (possible |bad unlock|inconsistent lock|suspicious RCU|held lock freed|Nested lock|lock held)|^\[ BUG: .* \]|^BUG: .*(lock held when returning|MAX_LOCK|MAX_STACK_TRACE)",
+    ),
+    (SplatKind::Refcount, r"^refcount_t: "),
+    (SplatKind::ListCorruption, r"^list_(add|del) corruption"),
+    (SplatKind::Bug, r"^(kernel BUG at |BUG: |BUG )"),
+    (SplatKind::Warning, r"^WARNING: "),
+    (SplatKind::Ubsan, r"^UBSAN: "),
+    (SplatKind::RcuStall, r"^rcu: INFO: .*(detected stalls|self-detected stall|detected expedited stalls)"),
+    (SplatKind::HungTask, r"^INFO: task .* blocked for more than"),
+    (SplatKind::Kmemleak, r"^kmemleak: .* new suspected memory leaks"),
+    (SplatKind::NetdeviceLeak, r"^unregister_netdevice: waiting for"),
+    (SplatKind::AuditBacklog, r"^audit: backlog limit exceeded"),
+    (SplatKind::AuditHoldQueue, r"^audit: kauditd hold queue overflow"),
+];
+
+fn patterns() -> &'static [(SplatKind, Regex)] {
+    static COMPILED: OnceLock<Vec<(SplatKind, Regex)>> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        PATTERNS
+            .iter()
+            .filter_map(|&(kind, pattern)| Regex::new(pattern).ok().map(|regex| (kind, regex)))
+            .collect()
+    })
+}
+
+/// The text of a console line without `[   12.345678]` and `[    T123]`.
+fn without_stamp(line: &str) -> &str {
+    let mut rest = line;
+    while let Some(inner) = rest.strip_prefix('[') {
+        let Some((stamp, after)) = inner.split_once(']') else { break };
+        let is_stamp =
+            stamp.trim().trim_start_matches(['T', 'C']).bytes().all(|b| b.is_ascii_digit() || b == b'.')
+                && !stamp.trim().is_empty();
+        if !is_stamp {
+            break;
+        }
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    rest
+}
+
+fn kind_of(text: &str) -> Option<SplatKind> {
+    // Nearly every line has none of these; the expressions are for the rest.
+    let suspicious = [
+        "BUG",
+        "WARN",
+        "anic",
+        "ops",
+        "fault",
+        "stall",
+        "INFO",
+        "corruption",
+        "refcount",
+        "UBSAN",
+        "kmemleak",
+        "waiting",
+        "audit:",
+    ];
+    if !suspicious.iter().any(|word| text.contains(word)) {
+        return None;
+    }
+    patterns().iter().find(|(_, regex)| regex.is_match(text)).map(|&(kind, _)| kind)
+}
+
+/// What a line amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    Nothing,
+    /// A splat that is complete: its end mark came, another began, or it is fatal.
+    Whole(ConsoleFinding),
+}
+
+/// Takes console lines and gives splats.
+#[derive(Debug, Default)]
+pub struct ConsoleWatch {
+    open: Option<ConsoleFinding>,
+}
+
+impl ConsoleWatch {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { open: None }
+    }
+
+    /// The next line, without its line end.
+    pub fn line(&mut self, line: &str) -> Seen {
+        let text = without_stamp(line);
+        let kind = kind_of(text);
+        if let Some(open) = &mut self.open {
+            // An oops that panics, a warning that is a refcount's: one splat, the graver kind.
+            let begins_another = kind.is_some() && open.lines.len() > 3 && kind != Some(SplatKind::Panic);
+            if !begins_another {
+                if open.lines.len() < LINES {
+                    open.lines.push(text.to_owned());
+                }
+                if let Some(SplatKind::Panic) = kind {
+                    open.kind = SplatKind::Panic;
+                }
+                let ended = text.starts_with("---[ end ") || open.lines.len() >= LINES;
+                return if ended {
+                    self.open.take().map_or(Seen::Nothing, Seen::Whole)
+                } else {
+                    Seen::Nothing
+                };
+            }
+        }
+        let Some(kind) = kind else { return Seen::Nothing };
+        let finding = ConsoleFinding { kind, lines: vec![text.to_owned()] };
+        if kind == SplatKind::AuditBacklog
+            || kind == SplatKind::AuditHoldQueue
+            || kind == SplatKind::NetdeviceLeak
+        {
+            return Seen::Whole(finding);
+        }
+        self.open.replace(finding).map_or(Seen::Nothing, Seen::Whole)
+    }
+
+    /// The splat that the console ended in.
+    pub fn finish(self) -> Option<ConsoleFinding> {
+        self.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(text: &str) -> Vec<ConsoleFinding> {
+        let mut watch = ConsoleWatch::new();
+        let mut findings = Vec::new();
+        for line in text.lines() {
+            if let Seen::Whole(finding) = watch.line(line) {
+                findings.push(finding);
+            }
+        }
+        findings.extend(watch.finish());
+        findings
+    }
+
+    #[test]
+    fn every_pattern_compiles() {
+        assert_eq!(patterns().len(), PATTERNS.len());
+    }
+
+    #[test]
+    fn a_quiet_boot_has_no_splat() {
+        assert_eq!(
+            watch(
+                "[    0.000000] Linux version 6.12.117\n[    0.1] audit: type=2000 audit(0.1:1): state=initialized\n"
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn a_warning_is_kept_whole_up_to_its_end_mark() {
+        let found = watch(
+            "[    1.0] ------------[ cut here ]------------\n[    1.0] WARNING: CPU: 0 PID: 1 at kernel/audit_nsid.c:99 x+0x1/0x2\n\
+             [    1.0] Call Trace:\n[    1.0]  <TASK>\n[    1.0] ---[ end trace 0000000000000000 ]---\n[    1.1] next\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, SplatKind::Warning);
+        assert_eq!(found[0].lines.len(), 4);
+    }
+
+    #[test]
+    fn an_oops_that_panics_is_a_panic() {
+        let found = watch(
+            "[    1.0][    T1] BUG: kernel NULL pointer dereference, address: 0\n[    1.0][    T1] #PF: supervisor\n\
+             [    1.0] Kernel panic - not syncing: Fatal exception\n[    1.0] ---[ end Kernel panic - not syncing ]---\n",
+        );
+        assert_eq!(found.iter().map(|f| f.kind).collect::<Vec<_>>(), [SplatKind::Panic]);
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        for (line, kind) in [
+            ("BUG: KASAN: slab-use-after-free in x", SplatKind::Kasan),
+            (
+                "BUG: sleeping function called from invalid context at mm/slab.h:1",
+                SplatKind::SleepingInAtomic,
+            ),
+            ("WARNING: possible circular locking dependency detected", SplatKind::Lockdep),
+            ("WARNING: suspicious RCU usage", SplatKind::Lockdep),
+            ("rcu: INFO: rcu_sched self-detected stall on CPU", SplatKind::RcuStall),
+            ("INFO: task x:1 blocked for more than 120 seconds.", SplatKind::HungTask),
+            ("refcount_t: underflow; use-after-free.", SplatKind::Refcount),
+            ("audit: backlog limit exceeded", SplatKind::AuditBacklog),
+            ("audit: kauditd hold queue overflow", SplatKind::AuditHoldQueue),
+            ("kernel BUG at kernel/fork.c:1!", SplatKind::Bug),
+            (
+                "unregister_netdevice: waiting for lo to become free. Usage count = 2",
+                SplatKind::NetdeviceLeak,
+            ),
+        ] {
+            assert_eq!(watch(line).first().map(|f| f.kind), Some(kind), "{line}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A running machine: QEMU, its channels, its limits, and its end.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd, RawFd},
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use nstrail_wire::{
+    frame::FrameEncoder,
+    message::{self, HostMessage},
+};
+
+use super::{
+    BootFailure, Channel, VmEvent, VmSpec, accelerator, qemu, qmp, virtiofs,
+    wire::{self, Heard},
+};
+use crate::process::{Child, ChildSpec, Sink};
+
+/// Frames that may wait for the checker; beyond them the guest is throttled.
+const QUEUE: usize = 64;
+/// Between the orderly quit and SIGKILL.
+const QUIT_GRACE: Duration = Duration::from_millis(500);
+/// How long QEMU may take to be gone after its channels have closed.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// See the module. Dropping it kills QEMU and the daemon and waits for both.
+#[derive(Debug)]
+pub struct RunningVm {
+    qemu: Child,
+    daemon: Option<virtiofs::Daemon>,
+    qmp: UnixStream,
+    control: UnixStream,
+    encoder: FrameEncoder,
+    heard: Receiver<Heard>,
+    threads: Vec<JoinHandle<()>>,
+    open_channels: usize,
+    started: Instant,
+    last_sign: Instant,
+    spec: VmSpec,
+}
+
+/// Starts QEMU.
+///
+/// # Errors
+/// If a file or a channel cannot be made, or a program cannot be started. That QEMU runs says
+/// nothing about the guest yet.
+pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
+    let tsc_khz = accelerator::tsc_khz();
+    let path = spec.run_dir.join("qemu.cmd");
+    fs::write(&path, qemu::by_hand(spec, tsc_khz)).map_err(|source| BootFailure::Write { path, source })?;
+
+    let daemon =
+        spec.share.as_deref().map(|share| virtiofs::Daemon::start(share, &spec.run_dir)).transpose()?;
+    let pair = || UnixStream::pair().map_err(BootFailure::Channel);
+    let ((console, console_end), (qmp, qmp_end)) = (pair()?, pair()?);
+    let ((control, control_end), (audit, audit_end)) = (pair()?, pair()?);
+    let ends = [console_end, qmp_end, control_end, audit_end].map(OwnedFd::from);
+    let fds = [&ends[0], &ends[1], &ends[2], &ends[3]].map(|end| end.as_raw_fd());
+    let arguments = qemu::arguments(
+        spec,
+        tsc_khz,
+        &qemu::Ends {
+            console: qemu::inherited(fds[0]),
+            qmp: qemu::inherited(fds[1]),
+            control: qemu::inherited(fds[2]),
+            audit: qemu::inherited(fds[3]),
+            share: daemon.as_ref().map(virtiofs::Daemon::socket),
+        },
+    );
+    let started = Instant::now();
+    let log = spec.run_dir.join("qemu.log");
+    let qemu = ChildSpec::new(&spec.qemu)
+        .args(&arguments)
+        .stdout(Sink::Null)
+        .stderr(Sink::File(log))
+        .grace(Duration::ZERO)
+        .before_spawn(move |command| {
+            // SAFETY: fcntl is async-signal-safe, and touches only descriptors of the child.
+            unsafe { command.pre_exec(move || fds.iter().try_for_each(|&fd| inherit(fd))) };
+            Ok(())
+        })
+        .spawn()?;
+    drop(ends);
+
+    let (sender, heard) = sync_channel(QUEUE);
+    let threads = start_threads(spec, console, &control, audit, &sender).map_err(BootFailure::Channel)?;
+    Ok(RunningVm {
+        qemu,
+        daemon,
+        qmp,
+        control,
+        encoder: FrameEncoder::new(),
+        heard,
+        open_channels: threads.len(),
+        threads,
+        started,
+        last_sign: started,
+        spec: spec.clone(),
+    })
+}
+
+fn start_threads(
+    spec: &VmSpec,
+    console: UnixStream,
+    control: &UnixStream,
+    audit: UnixStream,
+    sender: &SyncSender<Heard>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let log: PathBuf = spec.run_dir.join("console.log");
+    Ok(vec![
+        wire::read_console(console, log, sender.clone())?,
+        wire::read_port(Channel::Control, control.try_clone()?, sender.clone())?,
+        wire::read_port(Channel::Audit, audit, sender.clone())?,
+    ])
+}
+
+fn inherit(fd: RawFd) -> io::Result<()> {
+    // SAFETY: plain system call on a descriptor number.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+impl RunningVm {
+    /// When QEMU was started.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Sends a message to the agent.
+    ///
+    /// # Errors
+    /// If QEMU does not take it.
+    pub fn send(&mut self, message: &HostMessage) -> io::Result<()> {
+        let payload = message::encode(message).map_err(io::Error::other)?;
+        let mut frame = Vec::new();
+        self.encoder.encode(&payload, &mut frame).map_err(io::Error::other)?;
+        self.control.write_all(&frame)
+    }
+
+    /// Waits for the next event. After [`VmEvent::Exited`] nothing comes any more.
+    pub fn next_event(&mut self) -> VmEvent {
+        loop {
+            if self.open_channels == 0 {
+                return VmEvent::Exited { status: self.await_exit() };
+            }
+            let wall = (self.started + self.spec.limits.wall).saturating_duration_since(Instant::now());
+            let silence =
+                (self.last_sign + self.spec.limits.silence).saturating_duration_since(Instant::now());
+            match self.heard.recv_timeout(wall.min(silence)) {
+                Ok(heard) => {
+                    self.last_sign = Instant::now();
+                    match heard {
+                        Heard::Event(event) => return event,
+                        Heard::Line => {}
+                        Heard::Closed => self.open_channels -= 1,
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if wall <= silence => {
+                    return VmEvent::WallLimit(self.spec.limits.wall);
+                }
+                Err(RecvTimeoutError::Timeout) => return VmEvent::SilenceLimit(self.spec.limits.silence),
+                Err(RecvTimeoutError::Disconnected) => self.open_channels = 0,
+            }
+        }
+    }
+
+    fn await_exit(&mut self) -> String {
+        match self.qemu.wait_until(Instant::now() + EXIT_GRACE) {
+            Ok(Some(status)) => {
+                let tail = self.qemu.tail();
+                if tail.is_empty() { status.to_string() } else { format!("{status}: {}", tail.join(" / ")) }
+            }
+            Ok(None) => "it has closed its channels but still runs".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Ends the machine: an orderly quit, then SIGKILL. What the guest still had to say is dropped.
+    pub fn shutdown(mut self) {
+        if qmp::quit(&self.qmp).is_ok() {
+            self.unblock();
+            // Whether it has gone or not, the drop does what is left.
+            let _ = self.qemu.wait_until(Instant::now() + QUIT_GRACE);
+        }
+    }
+
+    /// The reading threads stop waiting for us, so that QEMU is never stuck in a write.
+    fn unblock(&mut self) {
+        let (_, nothing) = sync_channel(0);
+        self.heard = nothing;
+    }
+}
+
+impl Drop for RunningVm {
+    fn drop(&mut self) {
+        // Errors here can only say that it is gone already.
+        let _ = self.qemu.kill();
+        self.daemon.take();
+        self.unblock();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

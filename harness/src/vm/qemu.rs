@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! QEMU's command line.
+//!
+//! microvm without ACPI boots fastest. It needs `tsc_early_khz` and `tsc=reliable`, as it has no other clock to
+//! calibrate the TSC by: without them some boots hang. `nolapic_timer` takes the PIT, which TCG serves
+//! more cheaply. The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
+//! path to guess, and their end is seen at once.
+
+use std::{fmt::Write as _, os::fd::RawFd, path::Path};
+
+use nstrail_wire::message::{AUDIT_PORT, CONTROL_PORT, SHARE_TAG};
+
+use super::VmSpec;
+use crate::process::Argv;
+
+/// Where QEMU finds the other ends.
+#[derive(Debug, Clone)]
+pub struct Ends<'a> {
+    pub console: String,
+    pub qmp: String,
+    pub control: String,
+    pub audit: String,
+    /// Socket of the virtiofs daemon.
+    pub share: Option<&'a Path>,
+}
+
+/// A chardev on a descriptor that QEMU inherits.
+pub fn inherited(fd: RawFd) -> String {
+    format!("socket,fd={fd}")
+}
+
+/// The arguments after the program.
+pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends<'_>) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut push = |parts: &[&str]| args.extend(parts.iter().map(|part| (*part).to_owned()));
+    push(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+    let memory = if ends.share.is_some() { ",memory-backend=ram" } else { "" };
+    push(&["-machine", &format!("microvm,acpi=off,rtc=off{memory}")]);
+    push(&["-accel", spec.accelerator.flag(), "-cpu", spec.accelerator.cpu()]);
+    push(&["-smp", &spec.vcpus.to_string(), "-m", &format!("{}M", spec.memory_mib)]);
+    if ends.share.is_some() {
+        push(&["-object", &format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib)]);
+    }
+    push(&["-kernel", &spec.kernel.to_string_lossy(), "-initrd", &spec.initrd.to_string_lossy()]);
+    push(&["-append", &cmdline(spec, tsc_khz)]);
+    push(&["-chardev", &format!("{},id=console", ends.console), "-serial", "chardev:console"]);
+    push(&["-chardev", &format!("{},id=qmp", ends.qmp), "-mon", "chardev=qmp,mode=control"]);
+    push(&["-device", "virtio-serial-device"]);
+    push(&["-chardev", &format!("{},id=control", ends.control)]);
+    push(&["-device", &format!("virtserialport,chardev=control,name={CONTROL_PORT}")]);
+    push(&["-chardev", &format!("{},id=audit", ends.audit)]);
+    push(&["-device", &format!("virtserialport,chardev=audit,name={AUDIT_PORT}")]);
+    if let Some(socket) = ends.share {
+        push(&["-chardev", &format!("socket,id=share,path={}", socket.display())]);
+        push(&["-device", &format!("vhost-user-fs-device,chardev=share,tag={SHARE_TAG}")]);
+    }
+    args
+}
+
+fn cmdline(spec: &VmSpec, tsc_khz: u64) -> String {
+    let mut line =
+        "console=ttyS0 panic=-1 oops=panic quiet loglevel=5 nokaslr nolapic_timer tsc=reliable".to_owned();
+    // Writing to a String cannot fail.
+    let _ = write!(line, " tsc_early_khz={tsc_khz}");
+    if spec.share.is_some() {
+        line.push_str(" nstrail.share=1");
+    }
+    for parameter in &spec.cmdline {
+        line.push(' ');
+        line.push_str(parameter);
+    }
+    line
+}
+
+/// The command as a shell line that works by hand: the channels are sockets in the current folder,
+/// the console is the terminal, and there is no share.
+pub fn by_hand(spec: &VmSpec, tsc_khz: u64) -> String {
+    let spec = VmSpec { share: None, ..spec.clone() };
+    let listening = |name: &str| format!("socket,path={name}.sock,server=on,wait=off");
+    let ends = Ends {
+        console: "stdio".to_owned(),
+        qmp: listening("qmp"),
+        control: listening("control"),
+        audit: listening("audit"),
+        share: None,
+    };
+    let mut argv = vec![spec.qemu.clone().into_os_string()];
+    argv.extend(arguments(&spec, tsc_khz, &ends).into_iter().map(Into::into));
+    format!("{}\n", Argv(argv))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::Duration};
+
+    use super::*;
+    use crate::vm::{Accelerator, Limits};
+
+    fn spec(share: Option<PathBuf>) -> VmSpec {
+        VmSpec {
+            qemu: "qemu-system-x86_64".into(),
+            kernel: "/k/vmlinux".into(),
+            initrd: "/k/initrd".into(),
+            vcpus: 2,
+            memory_mib: 512,
+            accelerator: Accelerator::Tcg,
+            cmdline: vec!["audit=1".into()],
+            run_dir: "/run".into(),
+            share,
+            limits: Limits { wall: Duration::from_secs(1), silence: Duration::from_secs(1) },
+        }
+    }
+
+    #[test]
+    fn the_line_by_hand_is_one_line_with_the_parameters_quoted() {
+        let line = by_hand(&spec(Some("/share".into())), 2_400_000);
+        assert_eq!(line.lines().count(), 1);
+        assert!(line.starts_with("qemu-system-x86_64 -nodefaults"), "{line}");
+        assert!(
+            line.contains("'console=ttyS0 ") && line.contains(" tsc_early_khz=2400000 audit=1'"),
+            "{line}"
+        );
+        assert!(!line.contains("vhost-user-fs"), "{line}");
+    }
+
+    #[test]
+    fn a_share_needs_shared_memory() {
+        let ends = Ends {
+            console: inherited(3),
+            qmp: inherited(4),
+            control: inherited(5),
+            audit: inherited(6),
+            share: Some(Path::new("/s/fs.sock")),
+        };
+        let args = arguments(&spec(Some("/share".into())), 1, &ends);
+        assert!(args.iter().any(|arg| arg == "memory-backend-memfd,id=ram,size=512M,share=on"), "{args:?}");
+        assert!(args.iter().any(|arg| arg.ends_with("memory-backend=ram")), "{args:?}");
+        assert!(args.iter().any(|arg| arg == "vhost-user-fs-device,chardev=share,tag=nstrail"), "{args:?}");
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The host's ends of the guest's channels: one thread each, into one bounded channel.
+//!
+//! When the checker is slower than the guest, the channel is full, the thread stops reading, the port
+//! fills up, and the guest is throttled by the kernel's backlog wait: nothing is dropped on the way.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::mpsc::SyncSender,
+    thread::{self, JoinHandle},
+};
+
+use nstrail_wire::{
+    frame::{FrameDecoder, FrameEncoder, FrameError},
+    message::{self, GuestMessage},
+};
+
+use super::{
+    Channel, StreamFault, VmEvent,
+    console::{ConsoleWatch, Seen},
+};
+
+/// What the reading threads send.
+#[derive(Debug)]
+pub enum Heard {
+    Event(VmEvent),
+    /// A console line without an event of its own: a sign of life.
+    Line,
+    /// A channel has ended.
+    Closed,
+}
+
+const CHUNK: usize = 256 * 1024;
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// Reads frames of a port until its end, its first fault, or until nobody listens any more.
+pub fn read_port(
+    channel: Channel,
+    mut stream: UnixStream,
+    heard: SyncSender<Heard>,
+) -> io::Result<JoinHandle<()>> {
+    thread(if channel == Channel::Audit { "audit" } else { "control" }, move || {
+        let mut decoder = FrameDecoder::new();
+        let mut chunk = vec![0; CHUNK];
+        let ended = loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => break decoder.finish().map_err(StreamFault::from),
+                Ok(length) => decoder.extend(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // QEMU was killed: what it had not sent yet is gone, as at an end of file.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    break decoder.finish().map_err(StreamFault::from);
+                }
+                Err(error) => break Err(error.into()),
+            }
+            match forward(channel, &mut decoder, &heard) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => break Err(fault),
+            }
+        };
+        if let Err(fault) = ended {
+            // If nobody listens any more, nobody is left to be told.
+            let _ = heard.send(Heard::Event(VmEvent::Fault { channel, fault }));
+        }
+        let _ = heard.send(Heard::Closed);
+    })
+}
+
+/// Sends every whole frame; false if nobody listens any more.
+fn forward(
+    channel: Channel,
+    decoder: &mut FrameDecoder,
+    heard: &SyncSender<Heard>,
+) -> Result<bool, StreamFault> {
+    loop {
+        let sequence = decoder.frames();
+        let Some(payload) = decoder.next_frame()? else { return Ok(true) };
+        let event = match channel {
+            Channel::Audit => VmEvent::Audit(payload.to_vec()),
+            Channel::Control => {
+                let message: GuestMessage = message::decode(payload)?;
+                VmEvent::Control { message, frame: frame_again(sequence, payload)? }
+            }
+        };
+        if heard.send(Heard::Event(event)).is_err() {
+            return Ok(false);
+        }
+    }
+}
+
+/// The frame's bytes as they came: a frame is determined by its sequence and payload.
+fn frame_again(sequence: u64, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let mut frame = Vec::new();
+    FrameEncoder::starting_at(sequence).encode(payload, &mut frame)?;
+    Ok(frame)
+}
+
+/// Reads the console to its end: every byte into `log`, every line past the watch.
+pub fn read_console(
+    mut stream: UnixStream,
+    log: PathBuf,
+    heard: SyncSender<Heard>,
+) -> io::Result<JoinHandle<()>> {
+    let mut file = File::create(&log)?;
+    thread("console", move || {
+        let mut watch = ConsoleWatch::new();
+        let mut pending = Vec::new();
+        let mut chunk = vec![0; 16 * 1024];
+        loop {
+            let length = match stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            // A full disk must not stop the watch; the capture's own files report it.
+            let _ = file.write_all(&chunk[..length]);
+            pending.extend_from_slice(&chunk[..length]);
+            while let Some(end) = memchr::memchr(b'\n', &pending) {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                let text = String::from_utf8_lossy(&line);
+                let seen = watch.line(text.trim_end_matches(['\n', '\r']));
+                let sent = match seen {
+                    Seen::Nothing => heard.send(Heard::Line),
+                    Seen::Whole(finding) => heard.send(Heard::Event(VmEvent::Console(finding))),
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        }
+        if !pending.is_empty()
+            && let Seen::Whole(finding) = watch.line(&String::from_utf8_lossy(&pending))
+        {
+            let _ = heard.send(Heard::Event(VmEvent::Console(finding)));
+        }
+        if let Some(finding) = watch.finish() {
+            let _ = heard.send(Heard::Event(VmEvent::Console(finding)));
+        }
+        let _ = heard.send(Heard::Closed);
+    })
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The real thing: Debian's 6.12, our series, a real build, a real QEMU.
+//!
+//! The kernels are built when the cache lacks them, which takes minutes; everything else takes seconds. The
+//! guests are run one after another, because they share two CPUs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::Value;
+
+/// Held by each test: one guest at a time.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn nstrail(out: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_nstrail"))
+        .args(args)
+        .env("NSTRAIL_OUT", out)
+        .env("NSTRAIL_SNAPSHOTS", "deny")
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs and demands an exit code; the whole output is in the message if it is another one.
+fn expect(code: i32, out: &Path, args: &[&str]) -> Output {
+    let output = nstrail(out, args);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "nstrail {args:?}\n--- stdout\n{}\n--- stderr\n{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    output
+}
+
+fn summary(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("latest/summary.json")).unwrap()).unwrap()
+}
+
+fn scenario<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    summary["kernels"][0]["scenarios"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|scenario| scenario["name"] == name)
+        .unwrap_or_else(|| panic!("no scenario {name} in {summary:#}"))
+}
+
+#[test]
+fn the_series_passes_every_scenario_and_nothing_is_lost() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    let output = expect(0, out.path(), &["run"]);
+    let summary = summary(out.path());
+    assert_eq!(summary["outcome"], "passed");
+    for name in ["smoke", "nest", "churn", "quiet"] {
+        let scenario = scenario(&summary, name);
+        assert_eq!(scenario["outcome"], "passed", "{scenario:#}");
+        assert_eq!(scenario["figures"]["lost"], 0, "{scenario:#}");
+        assert_eq!(scenario["snapshot"]["state"], "match", "{scenario:#}");
+        assert_eq!(scenario["console"].as_array().map(Vec::len), Some(0), "{scenario:#}");
+    }
+    let churn = &scenario(&summary, "churn")["figures"];
+    assert!(churn["containers"].as_u64().unwrap() >= 50_000, "{churn:#}");
+    assert!(churn["pid_rollovers"].as_u64().unwrap() >= 20, "{churn:#}");
+    assert!(churn["records"].as_u64().unwrap() > 100_000, "{churn:#}");
+
+    let ktap = fs::read_to_string(out.path().join("latest/report.ktap")).unwrap();
+    assert!(ktap.starts_with("KTAP version 1\n1..1\n"), "{ktap}");
+    assert!(ktap.contains("\n  ok 1 smoke\n") && ktap.ends_with("ok 1 linux-6.12\n"), "{ktap}");
+    let verdict = text(&output.stdout);
+    assert!(verdict.contains("reproduce: nstrail run"), "{verdict}");
+    let last = text(&output.stderr).lines().last().unwrap().to_owned();
+    assert!(last.contains("exit code 0"), "{last}");
+
+    let folder = out.path().join("latest/6.12/smoke");
+    for file in ["console.log", "audit.log", "ledger.frames", "qemu.cmd", "canonical.txt"] {
+        assert!(folder.join(file).is_file(), "{file} is missing");
+    }
+    let log = fs::read_to_string(folder.join("audit.log")).unwrap();
+    let first_of_ours = log.lines().find(|line| line.starts_with("type=UNKNOWN[1340]")).unwrap();
+    assert!(first_of_ours.contains("op=init auditnsid=0x1 "), "{first_of_ours}");
+
+    // A recorded run replays to the same result, without a VM.
+    let replay = expect(0, out.path(), &["check", folder.to_str().unwrap(), "--canonical"]);
+    assert_eq!(text(&replay.stdout), fs::read_to_string(folder.join("canonical.txt")).unwrap());
+}
+
+#[test]
+fn a_second_run_compiles_nothing_and_says_so() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    expect(0, out.path(), &["build"]);
+    let output = expect(0, out.path(), &["run", "smoke"]);
+    assert_eq!(summary(out.path())["kernels"][0]["compiled"], false);
+    assert!(text(&output.stdout).contains("nothing compiled"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn the_unpatched_kernel_fails_because_it_logs_no_auditnsid() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    expect(1, out.path(), &["run", "smoke", "--unpatched"]);
+    let summary = summary(out.path());
+    let smoke = scenario(&summary, "smoke");
+    assert_eq!(smoke["outcome"], "failed");
+    let findings = smoke["findings"].as_array().unwrap();
+    assert!(
+        findings.iter().any(|finding| finding["found"].as_str().unwrap().contains("no auditnsid records")),
+        "{smoke:#}"
+    );
+}
+
+#[test]
+fn one_and_two_vcpus_and_ten_runs_give_the_same_canonical_form() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    let mut forms = Vec::new();
+    for run in 0..10 {
+        let vcpus = if run % 2 == 0 { "1" } else { "2" };
+        expect(0, out.path(), &["run", "smoke", "nest", "--vcpus", vcpus]);
+        forms.push(["smoke", "nest"].map(|name| {
+            fs::read_to_string(out.path().join("latest/6.12").join(name).join("canonical.txt")).unwrap()
+        }));
+    }
+    for (run, form) in forms.iter().enumerate() {
+        assert_eq!(form, &forms[0], "run {run}");
+    }
+}
+
+#[test]
+fn churn_on_one_vcpu_has_the_same_snapshot() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    expect(0, out.path(), &["run", "churn", "--vcpus", "1"]);
+    assert_eq!(scenario(&summary(out.path()), "churn")["snapshot"]["state"], "match");
+}
+
+#[test]
+fn the_kunit_tests_of_the_series_pass() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    let output = expect(0, out.path(), &["boot", "--flavour", "kunit", "--console"]);
+    let console = text(&output.stdout);
+    assert!(!console.contains("not ok"), "{console}");
+    let suite = console
+        .lines()
+        .find(|line| line.contains("ok ") && line.ends_with(" audit_nsid"))
+        .unwrap_or_else(|| panic!("no KUnit suite audit_nsid on the console\n{console}"));
+    assert!(suite.trim_start().contains("ok "), "{suite}");
+}

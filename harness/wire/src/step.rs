@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The steps of a scenario: what one task does, and what the tasks that it makes do in turn.
+//!
+//! A task walks through its list of steps and then ends. `spawn`, `nest` and `churn` make tasks, with lists
+//! of their own; a maker does nothing else while the task that it made is at work, so that the order of
+//! events is the scenario's and not the scheduler's. Only `churn` runs tasks beside each other.
+//!
+//! `fence`, `rule` and `audit` are for the outermost list: the agent's main task does them. What stands between two
+//! of them is done by a plain fork of it, which is gone before the next of them begins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{errno::Errno, fact::ProbeKind, namespace::NamespaceType, rule::Rule, scenario::size};
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// End what came before: all tasks reaped, a fence in both streams.
+    Fence {},
+    /// Add or remove an audit rule.
+    Rule(RuleStep),
+    /// Turn audit off or on.
+    Audit { enabled: bool },
+    /// Make a task.
+    Spawn(Spawn),
+    /// Leave namespaces for new ones.
+    Unshare(Unshare),
+    /// Join namespaces.
+    Setns(Setns),
+    /// Replace the image, and go on with these steps in the new one: an exec is the last step of its list.
+    Exec(Exec),
+    /// Cause an audit event with a token in it.
+    Probe(ProbeKind),
+    /// Give up all capabilities.
+    DropCapabilities {},
+    /// Write `user.max_TYPE_namespaces` of the task's own user namespace.
+    Limit { r#type: NamespaceType, max: u32 },
+    /// End a labelled task and reap it.
+    Release { label: String },
+    /// Spawn inside spawn inside spawn.
+    Nest(Nest),
+    /// Spawn and reap at a high rate.
+    Churn(Churn),
+}
+
+impl Step {
+    /// The lists of steps inside this one, in preorder.
+    #[must_use]
+    pub fn parts(&self) -> Vec<&[Step]> {
+        match self {
+            Self::Spawn(spawn) => vec![&spawn.inside],
+            Self::Exec(exec) => vec![&exec.inside],
+            Self::Nest(nest) => vec![&nest.each, &nest.inside],
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many numbers this step and those inside it take.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        1 + self.parts().into_iter().map(size).sum::<u32>()
+    }
+
+    /// Whether the agent's main task does this step itself.
+    #[must_use]
+    pub const fn is_control(&self) -> bool {
+        matches!(self, Self::Fence {} | Self::Rule(_) | Self::Audit { .. })
+    }
+}
+
+/// See [`Step::Rule`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RuleStep {
+    Add(Rule),
+    /// By the name that it was added with.
+    Remove(String),
+}
+
+/// See [`Step::Spawn`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spawn {
+    pub call: SpawnCall,
+    /// New namespaces.
+    #[serde(default)]
+    pub flags: Vec<NamespaceType>,
+    /// Other flags of the call.
+    #[serde(default)]
+    pub with: Vec<SpawnFlag>,
+    /// What the task does.
+    #[serde(default)]
+    pub inside: Vec<Step>,
+    /// How it ends.
+    #[serde(default)]
+    pub death: Death,
+    /// The task stays when it has done its steps, until a [`Step::Release`] or the end of its maker. Steps after
+    /// this one, and tasks made after it, can join its namespaces by this name.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// An argument that the kernel must refuse.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+    /// The call fails with this errno.
+    #[serde(default)]
+    pub expect: Option<Errno>,
+}
+
+/// The system call of a [`Spawn`]. `fork` and `vfork` take no flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpawnCall {
+    Clone,
+    Clone3,
+    Fork,
+    Vfork,
+}
+
+/// A flag of clone that makes no namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpawnFlag {
+    /// CLONE_PARENT: a sibling, reaped by its maker's parent.
+    Parent,
+    /// CLONE_THREAD; `vm` and `sighand` must stand beside it.
+    Thread,
+    Vm,
+    Sighand,
+    Vfork,
+    Fs,
+    Sysvsem,
+    Pidfd,
+    /// CLONE_INTO_CGROUP: a cgroup of its own (clone3 only).
+    IntoCgroup,
+}
+
+impl SpawnFlag {
+    /// The bit (include/uapi/linux/sched.h).
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        match self {
+            Self::Vm => 0x100,
+            Self::Fs => 0x200,
+            Self::Sighand => 0x800,
+            Self::Pidfd => 0x1000,
+            Self::Vfork => 0x4000,
+            Self::Parent => 0x8000,
+            Self::Thread => 0x1_0000,
+            Self::Sysvsem => 0x4_0000,
+            Self::IntoCgroup => 0x2_0000_0000,
+        }
+    }
+}
+
+/// How a task ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Death {
+    /// It exits when it has done its steps, and its maker reaps it.
+    #[default]
+    Exit,
+    /// Its maker kills it when it has done its steps. Labelled tasks below it stay as they are.
+    Kill,
+    /// Its maker ends first; its steps begin when it has been given another parent, which reaps it.
+    Orphan,
+}
+
+/// An argument that the kernel refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The `struct clone_args` lies at an unmapped address (clone3).
+    Args,
+    /// The pidfd is to be stored at an unmapped address: noticed after the namespaces are made.
+    PidfdPointer,
+    /// The pid that is asked for is taken: noticed after the namespaces are made (clone3).
+    TakenPid,
+    /// The cgroup to be put in is no cgroup (clone3).
+    Cgroup,
+    /// The exit signal is out of range (clone3).
+    ExitSignal,
+}
+
+/// See [`Step::Unshare`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unshare {
+    pub flags: Vec<NamespaceType>,
+    /// Bits that unshare does not know, on top.
+    #[serde(default)]
+    pub unknown: u32,
+    #[serde(default)]
+    pub expect: Option<Errno>,
+}
+
+/// See [`Step::Setns`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setns {
+    /// The types to join: one call for all by `pidfd`, one call for each by `nsfs`.
+    pub types: Vec<NamespaceType>,
+    /// `self`, `init` (the agent's main task) or the label of a task.
+    pub target: String,
+    pub by: JoinBy,
+    /// What is passed as the second argument, if not `types`: `[]` passes 0.
+    #[serde(default)]
+    pub passed: Option<Vec<NamespaceType>>,
+    #[serde(default)]
+    pub expect: Option<Errno>,
+}
+
+/// What a setns names its target by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinBy {
+    /// A file of `/proc/PID/ns/`.
+    Nsfs,
+    Pidfd,
+    /// A file that is neither.
+    OrdinaryFile,
+    /// A number that is no open file.
+    ClosedFile,
+}
+
+/// See [`Step::Exec`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    #[serde(default)]
+    pub inside: Vec<Step>,
+    /// The exec fails with this errno (its file does not exist), and the old image goes on.
+    #[serde(default)]
+    pub expect: Option<Errno>,
+}
+
+/// See [`Step::Nest`]: each level is a child of the one above it, in namespaces below its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nest {
+    pub depth: u32,
+    pub call: SpawnCall,
+    pub flags: Vec<NamespaceType>,
+    /// What the task of each level does before it makes the next one.
+    #[serde(default)]
+    pub each: Vec<Step>,
+    /// What the task of the last level does on top.
+    #[serde(default)]
+    pub inside: Vec<Step>,
+}
+
+/// See [`Step::Churn`]. What each container is depends on the seed, its worker and its position alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Churn {
+    /// Containers in all, without those that are nested.
+    pub containers: u32,
+    pub workers: u32,
+    /// `kernel.pid_max` meanwhile.
+    pub pid_max: u32,
+    /// Sets of flags to choose from; one that stands twice is chosen twice as often.
+    pub kinds: Vec<Vec<NamespaceType>>,
+    /// One container in so many (by chance) causes events, by one of `probes`.
+    pub probe_every: u32,
+    pub probes: Vec<ProbeKind>,
+    /// One in so many makes a container of its own.
+    pub nest_every: u32,
+    /// One in so many makes a plain fork.
+    pub fork_every: u32,
+    /// One in so many is killed.
+    pub kill_every: u32,
+}
