@@ -223,6 +223,7 @@ impl Core {
         self.close_all(false);
         self.loss.log_fence(number);
         self.log.holes_at.insert(self.log.epoch, self.log.holes.clone());
+        self.ended.insert(self.log.epoch);
         self.log.epoch = (u64::from(number) + 1).max(self.log.epoch + 1);
         self.advance();
     }
@@ -280,9 +281,6 @@ impl Core {
             .records(&live)
             .records(&gone);
             self.findings.push(finding);
-            if live.is_none() && op.id != BOOT {
-                self.sets.define(Arc::clone(&definition));
-            }
         } else {
             self.sets.define(Arc::clone(&definition));
         }

@@ -134,12 +134,13 @@ impl Core {
         self.close_all(true);
         let epoch = self.log.epoch;
         self.log.holes_at.insert(epoch, self.log.holes.clone());
-        let last = epoch.max(self.ledger.epoch);
+        self.ended.extend([epoch, self.ledger.epoch]);
         self.log.epoch = u64::MAX;
         self.ledger.epoch = u64::MAX;
-        let waiting: Vec<_> = self.ledger.actors.keys().copied().collect();
-        self.ledger.ready.extend(waiting);
-        self.sweep(last, true);
+        while let Some(epoch) = self.ended.pop_first() {
+            let last = self.ended.is_empty();
+            self.sweep(epoch, last);
+        }
     }
 
     fn into_result(mut self) -> CheckResult {

@@ -134,10 +134,7 @@ fn arrive(argument: Option<&str>) -> Result<(), String> {
     match result {
         Ok(()) => {
             if let Ending::BeKilled { .. } = ending {
-                loop {
-                    // SAFETY: plain system call without pointers.
-                    unsafe { libc::pause() };
-                }
+                spawn::await_death();
             }
             Ok(())
         }

@@ -113,13 +113,21 @@ struct Cradle<'a> {
     seccomp: bool,
     labels: &'a [Label],
     ending: Ending,
-    /// The reading end of a pipe whose writers die with the maker.
-    orphan: Option<(RawFd, RawFd)>,
+    orphan: Option<Orphan>,
     body: &'a dyn Fn(&mut Task) -> Result<(), Failed>,
     /// Shut (0) while the maker of a task that shares its memory has not told of the call.
     gate: AtomicU32,
     /// 1 when such a task has done its steps.
     done: AtomicU32,
+}
+
+/// What a task needs to outlive its maker.
+#[derive(Clone, Copy, Debug)]
+pub struct Orphan {
+    /// The maker's pid. Taken before the call: asked by the child, it might be its next parent's already.
+    maker: i32,
+    /// A pipe whose writers die with the maker.
+    end: Pipe,
 }
 
 /// A task that was made.
@@ -170,7 +178,9 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
     } else if spawn.death == Death::Orphan {
         // Our end of the pipe closes when we die.
         let end = Pipe::new()?;
-        born(Ending::Exit, Some((end.read, end.write)))?;
+        // SAFETY: plain system call.
+        let maker = unsafe { libc::getpid() };
+        born(Ending::Exit, Some(Orphan { maker, end }))?;
         inherited::close(end.read);
     } else if spawn.death == Death::Kill {
         let ready = Pipe::new()?;
@@ -210,7 +220,7 @@ pub fn make_child(
     task: &mut Task,
     make: &Make,
     ending: Ending,
-    orphan: Option<(RawFd, RawFd)>,
+    orphan: Option<Orphan>,
     body: &dyn Fn(&mut Task) -> Result<(), Failed>,
     expect: Option<Errno>,
 ) -> Result<Option<Made>, StepError> {
@@ -327,10 +337,7 @@ unsafe extern "C" fn enter(cradle: *const c_void) -> ! {
     cradle.done.store(1, Ordering::Release);
     wake(&cradle.done);
     match result {
-        Ok(Ending::BeKilled { .. }) => loop {
-            // SAFETY: plain system call without pointers.
-            unsafe { libc::pause() };
-        },
+        Ok(Ending::BeKilled { .. }) => await_death(),
         _ => leave(thread, status),
     }
 }
@@ -343,8 +350,8 @@ fn live(cradle: &Cradle<'_>) -> Result<Ending, Failed> {
     if cradle.origin.flags & NamespaceType::User.flag() != 0 {
         privilege::map_root().map_err(failed)?;
     }
-    if let Some((read, write)) = cradle.orphan {
-        outlive_maker(&task, read, write).map_err(failed)?;
+    if let Some(orphan) = cradle.orphan {
+        outlive_maker(&task, orphan).map_err(failed)?;
     } else if cradle.origin.flags & CLONE_PARENT != 0 {
         announce(&task).map_err(failed)?;
     }
@@ -361,11 +368,22 @@ pub fn finish(task: &mut Task, ending: Ending) -> Result<(), StepError> {
             inherited::close(releaser);
             write_byte(ready)?;
             inherited::close(ready);
-            // A maker that died without a word counts as a release.
-            read_byte(release)?;
+            if !read_byte(release)? {
+                // The maker was killed, and its pid namespace dies with it. Whether this task noticed that
+                // before its own death must not show in the ledger.
+                await_death();
+            }
             task.end()
         }
         Ending::BeKilled { ready } => write_byte(ready),
+    }
+}
+
+/// Waits for SIGKILL.
+pub fn await_death() -> ! {
+    loop {
+        // SAFETY: plain system call without pointers.
+        unsafe { libc::pause() };
     }
 }
 
@@ -389,14 +407,13 @@ fn announce(task: &Task) -> Result<(), StepError> {
 }
 
 /// Waits until the maker is dead and this task has another parent.
-fn outlive_maker(task: &Task, read: RawFd, write: RawFd) -> Result<(), StepError> {
-    // SAFETY: plain system call.
-    let maker = unsafe { libc::getppid() };
-    inherited::close(write);
-    read_byte(read)?;
+fn outlive_maker(task: &Task, orphan: Orphan) -> Result<(), StepError> {
+    inherited::close(orphan.end.write);
+    read_byte(orphan.end.read)?;
     // The maker's files are closed a moment before its children are given away.
-    // SAFETY: plain system calls.
-    while unsafe { libc::getppid() } == maker {
+    // SAFETY: plain system call.
+    while unsafe { libc::getppid() } == orphan.maker {
+        // SAFETY: plain system call.
         unsafe { libc::sched_yield() };
     }
     announce(task)
