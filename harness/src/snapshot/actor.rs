@@ -168,7 +168,7 @@ impl Actor {
     }
 
     /// The finished task.
-    pub(super) fn close(mut self) -> Task {
+    pub(super) fn close(self) -> Task {
         let mut tail = String::new();
         let mut say = |text: &str| {
             tail.push_str(", ");
