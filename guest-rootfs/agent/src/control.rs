@@ -11,7 +11,7 @@ use nstrail_wire::{
     message::GuestMessage,
 };
 
-pub use crate::rule::{AuditRule, RuleAction, RuleCalls, RuleField, RuleList, RuleValue};
+pub use crate::rule::{AuditRule, RuleAction, RuleCalls, RuleField, RuleList};
 use crate::{
     collector::command::{Command, Connection, Reply},
     ledger::Ledger,

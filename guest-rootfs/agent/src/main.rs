@@ -87,10 +87,12 @@ fn boot() -> Result<(), Box<dyn Error>> {
 
 /// The collector's process, to its end.
 fn collect(ports: Ports, pipe: File, mut connection: Connection) -> ! {
-    let ended = panic::survive()
-        .and_then(|()| Collector::start(ports, pipe))
-        .and_then(|collector| collector.serve(&mut connection));
-    if let Err(error) = ended {
+    // Caught here: unwinding further would lead into the code of PID 1 that this process was forked from.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        panic::survive()?;
+        Collector::start(ports, pipe)?.serve(&mut connection)
+    }));
+    if let Ok(Err(error)) = ended {
         say(&format!("collector: {error}"));
     }
     std::process::exit(1)

@@ -16,7 +16,6 @@ const EQUAL: u32 = 0x4000_0000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum RuleList {
-    User = 0,
     Task = 1,
     Exit = 4,
     Exclude = 5,

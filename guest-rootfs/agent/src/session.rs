@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nstrail_wire::{

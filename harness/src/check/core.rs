@@ -7,7 +7,7 @@ use nstrail_wire::fact::{ActorId, Fact};
 
 use super::{
     CheckOptions,
-    finding::{Finding, FindingSet},
+    finding::FindingSet,
     joined::{Attribution, ReleaseBy},
     ledger::Ledger,
     log::Log,
@@ -48,11 +48,9 @@ pub(super) struct Core {
     pub boot: Option<(ActorId, u32, u64)>,
     /// Its definition, once judged.
     pub boot_set: Option<Arc<Definition>>,
-    /// Findings that fall if it turns out that a task could not tell its last act: epoch and set.
-    pub suspects: Vec<(u64, u64, Finding)>,
     pub unborn: Vec<Unborn>,
-    /// Epochs below this one are done with.
-    pub swept: u64,
+    /// Epochs that a stream has left, and that are not done with.
+    pub ended: std::collections::BTreeSet<u64>,
     /// Facts up to this epoch may be judged.
     pub horizon: u64,
     /// First ids of holes that were reported.
@@ -73,9 +71,8 @@ impl Core {
             output: Vec::new(),
             boot: None,
             boot_set: None,
-            suspects: Vec::new(),
             unborn: Vec::new(),
-            swept: 0,
+            ended: std::collections::BTreeSet::new(),
             horizon: 0,
             holes_reported: std::collections::BTreeSet::new(),
         }
@@ -101,6 +98,8 @@ impl Core {
         let done = set.joined
             && set.members == 0
             && set.pins == 0
+            && set.late.is_empty()
+            && set.alive.is_none()
             && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
             && (set.verified || set.release_matches());
         if done {

@@ -71,6 +71,8 @@ pub(super) struct Birth {
     pub counted: bool,
     /// The maker's set, kept until the child is judged.
     pub origin: Option<u64>,
+    /// Position of the maker's last word before the call.
+    pub before: u64,
 }
 
 #[derive(Debug)]
@@ -90,8 +92,8 @@ pub(super) struct Actor {
     pid_init: bool,
     pub thread: bool,
     pub ended: bool,
-    /// It is over: nothing more comes from it.
-    pub gone: bool,
+    /// It is over since this epoch: nothing more comes from it.
+    gone: Option<u64>,
     /// It has left its set.
     pub left: bool,
     pub due: Vec<u64>,
@@ -100,6 +102,8 @@ pub(super) struct Actor {
     /// Sets it was in when it used io_uring: a worker may keep them.
     pub uring: Vec<u64>,
     pub ended_epoch: u64,
+    /// Position of the fact judged last.
+    pub last_position: u64,
     /// Windows without audit up to its last fact, and whether it may have died in one.
     windows: u64,
     pub died_dark: bool,
@@ -124,16 +128,22 @@ impl Actor {
             pid_init: false,
             thread: false,
             ended: false,
-            gone: false,
+            gone: None,
             left: false,
             due: Vec::new(),
             wakes: Vec::new(),
             uring: Vec::new(),
             ended_epoch: 0,
+            last_position: 0,
             windows: 0,
             died_dark: false,
             expected: None,
         }
+    }
+
+    /// Whether it is over by the end of this epoch.
+    pub fn is_gone(&self, epoch: u64) -> bool {
+        self.gone.is_some_and(|gone| gone <= epoch)
     }
 
     /// Its first fact, if it is that it was made.
@@ -154,6 +164,8 @@ pub(super) struct SilentSet {
     pub position: u64,
     pub fact: Fact,
     pub set: Option<NamespaceSet>,
+    /// It has a definition all the same.
+    pub logged: bool,
     /// Ids by which the log named it.
     pub names: Vec<(u64, u64, Arc<Raw>)>,
 }
@@ -188,6 +200,7 @@ impl Held {
                 self.many = true;
             } else {
                 self.ids.push(id);
+                self.ids.sort_unstable();
             }
         }
     }
@@ -201,6 +214,9 @@ impl Held {
     }
 }
 
+/// The task, the number of the fact, its epoch.
+type WaitingProbe = (ActorId, u32, u64);
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub position: u64,
@@ -209,7 +225,7 @@ pub(super) struct Ledger {
     /// Tasks to look at.
     pub ready: Vec<ActorId>,
     /// Probes that wait for their events, and events that wait for their probes.
-    pub probes: HashMap<(ProbeKind, u64), VecDeque<(ActorId, u32, u64)>>,
+    pub probes: HashMap<(ProbeKind, u64), VecDeque<WaitingProbe>>,
     pub events: HashMap<(ProbeKind, u64), VecDeque<ProbeEvent>>,
     pub expectations: HashMap<(ProbeKind, u64), Expectation>,
     /// Audit is off.
@@ -265,8 +281,10 @@ impl Core {
         }
         actor.next = fact.number.wrapping_add(1);
         actor.windows = self.ledger.windows;
-        actor.tid = fact.tid;
-        actor.pid = fact.pid;
+        if actor.pid == 0 {
+            actor.tid = fact.tid;
+            actor.pid = fact.pid;
+        }
         let mut item = Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), fact };
         let mut pending = None;
         match &item.fact.act {
@@ -338,6 +356,7 @@ impl Core {
                     position,
                     fact: item.fact.clone(),
                     set: None,
+                    logged: false,
                     names: Vec::new(),
                 });
                 self.figures.silent_sets += 1;
@@ -350,7 +369,7 @@ impl Core {
         for over in &item.over {
             self.ledger.alive.remove(over);
             if let Some(over) = self.ledger.actors.get_mut(over) {
-                over.gone = true;
+                over.gone.get_or_insert(epoch);
                 over.died_dark = over.windows != windows || windows % 2 == 1;
             }
             self.ledger.ready.push(*over);
@@ -381,6 +400,7 @@ impl Core {
         }
         if let Some(number) = fence {
             self.loss.ledger_fence(number);
+            self.ended.insert(epoch);
             self.ledger.epoch = (u64::from(number) + 1).max(self.ledger.epoch + 1);
             self.advance();
         }
@@ -453,12 +473,9 @@ impl Core {
     }
 
     fn match_probes(&mut self, key: (ProbeKind, u64)) {
-        loop {
-            let (Some(probes), Some(events)) =
-                (self.ledger.probes.get_mut(&key), self.ledger.events.get_mut(&key))
-            else {
-                break;
-            };
+        while let (Some(probes), Some(events)) =
+            (self.ledger.probes.get_mut(&key), self.ledger.events.get_mut(&key))
+        {
             let (Some(probe), Some(event)) = (probes.front(), events.front()) else { break };
             let (told, logged) = (probe.2, event.epoch);
             // The epoch of the earlier one is over in both streams, so its partner does not exist.

@@ -223,6 +223,7 @@ impl Core {
         self.close_all(false);
         self.loss.log_fence(number);
         self.log.holes_at.insert(self.log.epoch, self.log.holes.clone());
+        self.ended.insert(self.log.epoch);
         self.log.epoch = (u64::from(number) + 1).max(self.log.epoch + 1);
         self.advance();
     }
@@ -280,9 +281,6 @@ impl Core {
             .records(&live)
             .records(&gone);
             self.findings.push(finding);
-            if live.is_none() && op.id != BOOT {
-                self.sets.define(Arc::clone(&definition));
-            }
         } else {
             self.sets.define(Arc::clone(&definition));
         }
@@ -396,6 +394,9 @@ impl Core {
             };
             let found = if gone.is_some() { "this record, behind it" } else { "this record, long behind it" };
             self.findings.push(Finding::new(invariant, expected, found).record(raw).records(&gone));
+            return;
+        }
+        if self.log.undefined.len() == HELD && !self.log.undefined.contains_key(&id) {
             return;
         }
         let epoch = self.log.epoch;

@@ -134,12 +134,13 @@ impl Core {
         self.close_all(true);
         let epoch = self.log.epoch;
         self.log.holes_at.insert(epoch, self.log.holes.clone());
-        let last = epoch.max(self.ledger.epoch);
+        self.ended.extend([epoch, self.ledger.epoch]);
         self.log.epoch = u64::MAX;
         self.ledger.epoch = u64::MAX;
-        let waiting: Vec<_> = self.ledger.actors.keys().copied().collect();
-        self.ledger.ready.extend(waiting);
-        self.sweep(last, true);
+        while let Some(epoch) = self.ended.pop_first() {
+            let last = self.ended.is_empty();
+            self.sweep(epoch, last);
+        }
     }
 
     fn into_result(mut self) -> CheckResult {
@@ -147,6 +148,9 @@ impl Core {
         let records = self.figures.records;
         self.figures.lost = self.loss.lost();
         let loss = self.loss.prove(records);
+        if self.log.init.is_none() && !self.findings.has(Invariant::G2Init) {
+            self.findings.push(Finding::new(Invariant::G2Init, "one op=init record", "none"));
+        }
         let (mut findings, mut counts) = self.findings.into_parts();
         if self.log.ours == 0 && records > 0 {
             // Thousands of findings would all say this.
@@ -157,13 +161,6 @@ impl Core {
             );
             findings = vec![finding];
             counts = [(Invariant::G2Series, 1)].into();
-        } else if self.log.init.is_none() && records > 0 {
-            let expected = "one op=init record";
-            if !counts.contains_key(&Invariant::G2Init) {
-                findings.insert(0, Finding::new(Invariant::G2Init, expected, "none"));
-                findings.sort_by_key(|finding| finding.invariant);
-                counts.insert(Invariant::G2Init, 1);
-            }
         }
         CheckResult { findings, counts, loss, figures: self.figures }
     }

@@ -116,7 +116,7 @@ impl Core {
         let awaited = match definition {
             Some(definition) => {
                 self.figures.joined += 1;
-                if let Some(set) = self.sets.get_mut(definition.op.id) {
+                if let Some(set) = self.sets.defined_by(&definition) {
                     set.joined = true;
                 }
                 Awaited::Definition(definition)

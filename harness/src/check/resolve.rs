@@ -21,7 +21,7 @@ use super::{
     ledger::{Actor, Awaited, Birth, Expectation, Hold, Item, asked, clone_moves, probe_key},
     log::attribution,
     pairing::same_set,
-    sets::{Definition, Leaver, Left},
+    sets::{Definition, Late, Leaver, Left},
 };
 
 impl Core {
@@ -68,6 +68,7 @@ impl Core {
         let Some(mut actor) = self.ledger.actors.remove(&id) else { return false };
         let Some(item) = actor.items.pop_front() else { return false };
         self.judge(&mut actor, &item);
+        actor.last_position = item.position;
         self.emit(item);
         // A task that is over and judged goes; one that was killed stays to the fence, because it may
         // have done more than it could tell.
@@ -84,7 +85,7 @@ impl Core {
     fn fallback_birth(&mut self, id: ActorId) -> bool {
         let Some(maker_id) = self.ledger.actors.get(&id).and_then(|actor| actor.maker) else { return false };
         match self.ledger.actors.get_mut(&maker_id) {
-            Some(maker) if !maker.gone || !maker.items.is_empty() => {
+            Some(maker) if !maker.is_gone(self.horizon) || !maker.items.is_empty() => {
                 if !maker.wakes.contains(&id) {
                     maker.wakes.push(id);
                 }
@@ -109,8 +110,16 @@ impl Core {
             set.untold = true;
         }
         if let Some(actor) = self.ledger.actors.get_mut(&id) {
-            actor.birth =
-                Some(Birth { hold, pid, tid, due: Vec::new(), told: None, counted: false, origin: None });
+            actor.birth = Some(Birth {
+                hold,
+                pid,
+                tid,
+                due: Vec::new(),
+                told: None,
+                counted: false,
+                origin: None,
+                before: 0,
+            });
         }
     }
 
@@ -126,8 +135,13 @@ impl Core {
     }
 
     fn judge(&mut self, actor: &mut Actor, item: &Item) {
+        // An exec by another thread than the first has taken that one's number.
+        actor.tid = item.fact.tid;
+        actor.pid = item.fact.pid;
         let held = self.ledger.held.entry(item.fact.pid).or_default();
-        held.add(actor.hold);
+        if actor.started {
+            held.add(actor.hold);
+        }
         // A fact that is judged late says nothing about the events of this epoch.
         held.many |= item.epoch < self.horizon;
         let acts = !matches!(item.fact.act, Act::Fence { .. } | Act::Audit(_) | Act::Start { .. });
@@ -208,13 +222,14 @@ impl Core {
             told: None,
             counted: false,
             origin: None,
+            before: 0,
         });
-        self.ledger.held.entry(item.fact.pid).or_default().add(birth.hold);
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
         match &item.awaited {
             Awaited::Definition(definition) => {
-                actor.hold = Hold::Set(definition.op.id);
-                self.check_due(&birth.due, definition.position(), item, birth.told.as_ref());
+                let (position, fact) =
+                    birth.told.as_ref().map_or((item.position, &item.fact), |(at, fact)| (*at, fact));
+                self.check_due(&birth.due, birth.before, definition.position(), position, fact, item.epoch);
                 let op = &definition.op;
                 let caller = (birth.tid != 0).then_some((birth.pid, birth.tid));
                 self.check_definition(
@@ -235,9 +250,7 @@ impl Core {
                     );
                     self.findings.push(finding.fact(item.position, &item.fact));
                 }
-                if let Some(entered) = self.sets.get_mut(op.id) {
-                    entered.enter();
-                }
+                actor.hold = self.enter_defined(definition);
             }
             Awaited::NoDefinition => {
                 self.missing(item, birth.hold);
@@ -301,6 +314,7 @@ impl Core {
             told: Some((item.position, item.fact.clone())),
             counted,
             origin,
+            before: maker.last_position,
         });
         if let Some(origin) = origin {
             self.pin(origin);
@@ -318,17 +332,21 @@ impl Core {
                     _ => Op::Exec,
                 };
                 let due = std::mem::take(&mut actor.due);
-                self.check_due(&due, definition.position(), item, None);
+                self.check_due(
+                    &due,
+                    actor.last_position,
+                    definition.position(),
+                    item.position,
+                    &item.fact,
+                    item.epoch,
+                );
                 let caller = Some((item.fact.pid, item.fact.tid));
                 let flags = if op == Op::Exec { 0 } else { flags & CLONE_NEW_ALL };
                 self.check_definition(definition, item, op, flags, actor.hold, caller, None);
                 let leaver =
                     Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Move(definition.stamp) };
-                self.leave(actor.hold, leaver, item.epoch, false);
-                actor.hold = Hold::Set(definition.op.id);
-                if let Some(entered) = self.sets.get_mut(definition.op.id) {
-                    entered.enter();
-                }
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                actor.hold = self.enter_defined(definition);
             }
             Awaited::NoDefinition => {
                 self.missing(item, actor.hold);
@@ -343,7 +361,7 @@ impl Core {
                     // Its release, if it was the last member, was not logged.
                     set.verified = true;
                 }
-                self.leave(actor.hold, leaver, item.epoch, false);
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
                 actor.hold = Hold::Silent(*index);
             }
             _ => {}
@@ -355,6 +373,9 @@ impl Core {
     fn over(&mut self, over: &[ActorId], item: &Item, teller: &mut Actor) {
         for id in over {
             let Some(mut actor) = self.ledger.actors.remove(id) else { continue };
+            if actor.pid != 0 {
+                self.ledger.held.entry(actor.pid).or_default().add(actor.hold);
+            }
             if !actor.left {
                 actor.left = true;
                 if !actor.start_told
@@ -387,18 +408,15 @@ impl Core {
                 for set in &due {
                     self.pin(*set);
                 }
-                if self.leave(actor.hold, leaver, item.epoch, false).is_some() {
-                    teller.due.extend(due);
-                } else {
-                    self.unpin(&due);
-                }
+                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                teller.due.extend(due);
             } else if let Hold::Set(set) = actor.hold
                 && let Some(state) = self.sets.get_mut(set)
             {
                 // What was soft is certain now.
                 state.soft = false;
+                state.last_left = item.position;
             }
-            actor.gone = true;
             let wakes = std::mem::take(&mut actor.wakes);
             self.ledger.ready.extend(wakes);
             if !actor.ended {
@@ -420,7 +438,7 @@ impl Core {
             Awaited::Event(event) => {
                 self.figures.probes += 1;
                 let due = std::mem::take(&mut actor.due);
-                self.check_due(&due, event.first, item, None);
+                self.check_due(&due, actor.last_position, event.first, item.position, &item.fact, item.epoch);
                 self.check_attribution(actor, item, kind, event);
                 let mut netns = None;
                 if kind == ProbeKind::Packet {
@@ -547,14 +565,10 @@ impl Core {
         let Hold::Set(id) = hold else { return };
         let Some(set) = self.sets.get_mut(id) else { return };
         let Some(release) = &set.release else { return };
-        if release.epoch < item.epoch && !set.reported {
-            set.reported = true;
-            let finding = Finding::new(
-                Invariant::G5Live,
-                format!("{id:#x} released when its last member leaves"),
-                "a member that lives behind the fence",
-            );
-            self.findings.push(finding.record(&release.raw).fact(item.position, &item.fact));
+        if release.epoch < item.epoch
+            && set.alive.as_ref().is_none_or(|(position, _)| *position > item.position)
+        {
+            set.alive = Some((item.position, item.fact.clone()));
         }
     }
 
@@ -715,27 +729,13 @@ impl Core {
         self.findings.push(finding);
     }
 
-    /// Sets that an exit emptied must be released before the one who waited for it acts again.
-    fn check_due(&mut self, due: &[u64], position: u64, item: &Item, told: Option<&(u64, Fact)>) {
+    /// Sets that a member has left whom the teller waited for. If it was the last, the release must precede
+    /// the record that the teller causes next; whether it was is known at the fence.
+    fn check_due(&mut self, due: &[u64], before: u64, record: u64, position: u64, fact: &Fact, epoch: u64) {
         for id in due {
             let Some(set) = self.sets.get_mut(*id) else { continue };
-            let late = set.release.as_ref().is_none_or(|release| release.raw.position > position);
-            if late && !set.verified {
-                // Where the release comes instead depends on how far the log was read: not part of the finding.
-                let found = format!("record {position}, which the one who waited caused later, comes first");
-                let finding = Finding::new(
-                    Invariant::G5Timely,
-                    format!("the release of {id:#x} before wait returns"),
-                    found,
-                );
-                let finding = match told {
-                    Some((position, fact)) => finding.fact(*position, fact),
-                    None => finding.fact(item.position, &item.fact),
-                };
-                let finding = self.with_lineage(finding, Hold::Set(*id));
-                // The set stays until the fence, which knows whether this holds.
-                self.pin(*id);
-                self.suspects.push((item.epoch, *id, finding));
+            if set.release.as_ref().is_none_or(|release| release.raw.position > record) {
+                set.add_late(Late { epoch, before, record, position, fact: fact.clone() });
             }
         }
         self.unpin(due);
@@ -757,6 +757,17 @@ impl Core {
         }
     }
 
+    /// The task enters the set that is defined here.
+    fn enter_defined(&mut self, definition: &Arc<Definition>) -> Hold {
+        match self.sets.defined_by(definition) {
+            Some(set) => {
+                set.enter();
+                Hold::Set(definition.op.id)
+            }
+            None => Hold::Unknown,
+        }
+    }
+
     fn enter(&mut self, hold: Hold) {
         if let Hold::Set(id) = hold
             && let Some(set) = self.sets.get_mut(id)
@@ -765,17 +776,15 @@ impl Core {
         }
     }
 
-    /// A member leaves. Gives the set if it was the last.
-    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64, soft: bool) -> Option<u64> {
-        let Hold::Set(id) = hold else { return None };
-        let set = self.sets.get_mut(id)?;
-        if set.members == 0 {
-            return None;
+    /// A member leaves.
+    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64, told: Option<u64>) {
+        let Hold::Set(id) = hold else { return };
+        if let Some(set) = self.sets.get_mut(id)
+            && set.members > 0
+        {
+            set.leave(leaver, epoch, told);
+            self.settle(id);
         }
-        set.leave(leaver, epoch, soft);
-        let empty = set.members == 0;
-        self.settle(id);
-        empty.then_some(id)
     }
 
     /// A member is not followed any further: nothing can be said about the set's release.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use nstrail_audit::{NsidOp, Op, Stamp, model::Lineage};
-use nstrail_wire::namespace::{NamespaceSet, NamespaceType};
+use nstrail_wire::{
+    fact::Fact,
+    namespace::{NamespaceSet, NamespaceType},
+};
 
 use super::{finding::Raw, joined::ReleaseBy};
 
@@ -57,6 +60,22 @@ pub(super) struct Leaver {
     pub left: Left,
 }
 
+/// A record of one who has waited for a member, ahead of the set's release: a violation if all members had left
+/// by then.
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    pub epoch: u64,
+    /// Position in the ledger of the task's word before it caused the record.
+    pub before: u64,
+    /// Position of the record.
+    pub record: u64,
+    pub position: u64,
+    pub fact: Fact,
+}
+
+/// Of these the latest are kept.
+const LATE: usize = 4;
+
 /// Leavers remembered of one set: any of them may turn out to be the one that released it.
 const LEAVERS: usize = 256;
 
@@ -86,8 +105,14 @@ pub(super) struct Set {
     pub reported: bool,
     /// Nothing is to be said about who released it.
     pub verified: bool,
-    /// Tasks before whose next act it must be released.
+    /// Who still has something to say about it.
     pub pins: u32,
+    /// Position in the ledger of the word that the last member so far has left.
+    pub last_left: u64,
+    /// Records that one who waited for a member caused afterwards, with no release before them.
+    pub late: Vec<Late>,
+    /// The first word of a member in an epoch behind the release.
+    pub alive: Option<(u64, Fact)>,
 }
 
 impl Set {
@@ -107,10 +132,16 @@ impl Set {
             reported: false,
             verified: false,
             pins: 0,
+            last_left: 0,
+            late: Vec::new(),
+            alive: None,
         }
     }
 
-    pub fn leave(&mut self, leaver: Leaver, epoch: u64, soft: bool) {
+    /// `told` is where the ledger says so; nobody has said when a soft leaver is gone.
+    pub fn leave(&mut self, leaver: Leaver, epoch: u64, told: Option<u64>) {
+        let soft = told.is_none();
+        self.last_left = self.last_left.max(told.unwrap_or(u64::MAX));
         self.members = self.members.saturating_sub(1);
         if self.leavers.len() == LEAVERS {
             self.leavers.remove(0);
@@ -122,6 +153,14 @@ impl Set {
         if self.members == 0 {
             self.emptied = Some(epoch);
             self.soft = soft;
+        }
+    }
+
+    pub fn add_late(&mut self, late: Late) {
+        self.late.push(late);
+        self.late.sort_by_key(|late| (late.before, late.record, late.position));
+        if self.late.len() > LATE {
+            self.late.remove(0);
         }
     }
 
@@ -197,6 +236,11 @@ impl Sets {
         self.map.len()
     }
 
+    /// The set of exactly this definition: an id that is defined twice has no second entry.
+    pub fn defined_by(&mut self, definition: &Arc<Definition>) -> Option<&mut Set> {
+        self.map.get_mut(&definition.op.id).filter(|set| Arc::ptr_eq(&set.definition, definition))
+    }
+
     /// A set that is defined and not released.
     pub fn live(&self, id: u64) -> Option<&Set> {
         self.map.get(&id).filter(|set| set.release.is_none())
@@ -213,7 +257,7 @@ impl Sets {
         let gone = Gone {
             definition: Arc::clone(&set.definition),
             release: Arc::clone(&release.raw),
-            reappeared: set.reappeared.take(),
+            reappeared: set.reappeared.clone(),
         };
         set.release = Some(release);
         self.forget_numbers(id);

@@ -19,26 +19,39 @@ use super::{
     joined::ReleaseBy,
     ledger::{Awaited, Hold},
     log::attribution,
-    sets::{Definition, Leaver, Left},
+    pairing::same_set,
+    sets::{Definition, Late, Leaver, Left},
 };
 
 impl Core {
     /// Ends the epochs that both streams have left.
     pub fn advance(&mut self) {
         let target = self.log.epoch.min(self.ledger.epoch);
-        if target > self.swept {
-            self.sweep(target - 1, false);
-            self.swept = target;
-            self.horizon = target;
-            let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
-            waiting.sort_unstable();
-            self.ledger.ready.extend(waiting);
+        // One after the other: a fence that one stream lost must not join two epochs in some interleavings.
+        let mut swept = false;
+        while let Some(epoch) = self.ended.first().copied()
+            && epoch < target
+        {
+            self.ended.remove(&epoch);
+            self.sweep(epoch, false);
+            swept = true;
         }
+        if swept {
+            self.horizon = target;
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let mut waiting: Vec<ActorId> = self.ledger.actors.keys().copied().collect();
+        waiting.sort_unstable();
+        self.ledger.ready.extend(waiting);
     }
 
     /// Ends all epochs up to this one.
     pub fn sweep(&mut self, epoch: u64, end: bool) {
         self.horizon = epoch;
+        self.wake_all();
         self.flush_pairing(epoch);
         self.flush_probes(epoch);
         if let Some((actor, number, _)) = self.boot.take_if(|(_, _, told)| *told <= epoch) {
@@ -114,9 +127,12 @@ impl Core {
             }
             let waits = matches!(item.fact.act, Act::Start { call, flags, .. }
                 if call == Call::Vfork || flags & CLONE_VFORK != 0);
-            let maker_gone =
-                actor.maker.and_then(|maker| self.ledger.actors.get(&maker)).is_none_or(|maker| maker.gone);
-            if end || !waits || actor.gone || maker_gone {
+            let maker = actor.maker.and_then(|maker| self.ledger.actors.get(&maker));
+            // A maker that waits for its own birth may have the word about this child further back. One that
+            // waits for anything else waits for this child.
+            let silent = maker.is_none_or(|maker| !maker.awaits_birth());
+            let gone = actor.is_gone(epoch) || maker.is_none_or(|maker| maker.is_gone(epoch));
+            if silent && (end || !waits || gone) {
                 waiting.push((item.position, *id));
             }
         }
@@ -133,10 +149,10 @@ impl Core {
         self.pairing.leftovers = later;
         now.sort_by_key(|definition| definition.position());
         for definition in now {
-            if !self.excuse(&definition) {
+            if !self.made_in_the_dark(&definition) && !self.excuse(&definition, epoch) {
                 self.unexplained(&definition);
             }
-            if let Some(set) = self.sets.get_mut(definition.op.id)
+            if let Some(set) = self.sets.defined_by(&definition)
                 && !set.joined
             {
                 set.verified = true;
@@ -144,8 +160,37 @@ impl Core {
         }
     }
 
+    /// A set was made while audit was off, and logged all the same.
+    fn made_in_the_dark(&mut self, definition: &Arc<Definition>) -> bool {
+        let op = &definition.op;
+        let silent = self.ledger.silent.iter_mut().find(|silent| {
+            let read = match &silent.fact.act {
+                Act::Start { set, .. } => set,
+                Act::Operation { after, .. } => after,
+                _ => return false,
+            };
+            silent.epoch == definition.epoch
+                && !silent.logged
+                && silent.fact.tid == op.opid
+                && same_set(&op.set, read)
+        });
+        let Some(silent) = silent else { return false };
+        silent.logged = true;
+        let (position, fact) = (silent.position, silent.fact.clone());
+        let finding = self
+            .about(
+                Invariant::G9Silent,
+                "no record while audit is disabled".to_owned(),
+                format!("op={} auditnsid={:#x}", op.op, op.id),
+                definition,
+            )
+            .fact(position, &fact);
+        self.findings.push(finding);
+        true
+    }
+
     /// A task that was killed may have moved, or made a task, without being able to tell.
-    fn excuse(&mut self, definition: &Arc<Definition>) -> bool {
+    fn excuse(&mut self, definition: &Arc<Definition>, epoch: u64) -> bool {
         let op = &definition.op;
         if op.op == Op::Clone {
             let unborn = self.unborn.iter().position(|unborn| {
@@ -163,7 +208,9 @@ impl Core {
             .ledger
             .actors
             .iter()
-            .filter(|(_, actor)| actor.gone && !actor.ended && actor.tid == op.tid && actor.pid == op.pid)
+            .filter(|(_, actor)| {
+                actor.is_gone(epoch) && !actor.ended && actor.tid == op.tid && actor.pid == op.pid
+            })
             .map(|(id, _)| *id)
             .collect();
         killed.sort_unstable();
@@ -244,7 +291,7 @@ impl Core {
             actor.left = true;
             let (hold, at) = (actor.hold, actor.ended_epoch);
             let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
-            self.leave(hold, leaver, at, true);
+            self.leave(hold, leaver, at, None);
         }
     }
 
@@ -271,9 +318,6 @@ impl Core {
             );
             self.findings.push(finding.record(&undefined.raw));
         }
-        self.log.undefined.retain(|_, undefined| {
-            !undefined.judged || undefined.release.is_none() || undefined.epoch > epoch
-        });
     }
 
     fn judge_holes(&mut self, epoch: u64, end: bool) {
@@ -284,7 +328,8 @@ impl Core {
             latest = Some(entry.remove());
         }
         let Some(holes) = latest else { return };
-        let silent = self.ledger.silent.iter().filter(|silent| silent.epoch <= epoch).count() as u64;
+        let silent =
+            self.ledger.silent.iter().filter(|silent| silent.epoch <= epoch && !silent.logged).count() as u64;
         if silent == 0 {
             for (from, to) in holes.ranges() {
                 if self.holes_reported.len() < 1024 && self.holes_reported.insert(from) {
@@ -316,17 +361,7 @@ impl Core {
     }
 
     fn judge_sets(&mut self, epoch: u64, end: bool) {
-        let (suspects, later) =
-            std::mem::take(&mut self.suspects).into_iter().partition::<Vec<_>, _>(|(at, _, _)| *at <= epoch);
-        self.suspects = later;
         let mut findings = Vec::new();
-        for (_, id, finding) in suspects {
-            let untold = self.sets.get(id).is_some_and(|set| set.untold);
-            if !untold {
-                findings.push(finding);
-            }
-            self.unpin(&[id]);
-        }
         let mut done = Vec::new();
         for (id, set) in self.sets.iter_mut() {
             if set.definition.epoch > epoch || id == BOOT {
@@ -337,8 +372,45 @@ impl Core {
             let made = Some((op.op, op.flags));
             let empty = set.members == 0 && set.emptied.is_some_and(|emptied| emptied <= epoch);
             let lineage = &set.definition.lineage;
+            let (late, later): (Vec<Late>, Vec<Late>) =
+                std::mem::take(&mut set.late).into_iter().partition(|late| late.epoch <= epoch);
+            set.late = later;
+            let all_had_left = |late: &&Late| late.before >= set.last_left;
+            if empty
+                && released.is_some()
+                && !set.verified
+                && !set.untold
+                && let Some(late) = late.iter().find(all_had_left)
+            {
+                let found =
+                    format!("record {}, which one who had waited caused later, comes first", late.record);
+                let finding = Finding::new(
+                    Invariant::G5Timely,
+                    format!("the release of {id:#x} before wait returns"),
+                    found,
+                )
+                .record(&set.definition.raw)
+                .fact(late.position, &late.fact)
+                .lineage(id, made, lineage);
+                findings.push(finding);
+            }
             match released {
                 Some(release) => {
+                    if let Some((position, fact)) = set.alive.take()
+                        && !set.reported
+                    {
+                        set.reported = true;
+                        findings.push(
+                            Finding::new(
+                                Invariant::G5Live,
+                                format!("{id:#x} released when its last member leaves"),
+                                "a member that lives behind the fence",
+                            )
+                            .record(&release.raw)
+                            .fact(position, &fact)
+                            .lineage(id, made, lineage),
+                        );
+                    }
                     // Within one epoch a member that the ledger has not told of any more may have been the last.
                     if empty && set.joined && !set.verified && !set.reported && !set.untold && !matches(set) {
                         let names = set.leavers.iter().any(|l| (l.pid, l.tid) == (release.pid, release.tid));

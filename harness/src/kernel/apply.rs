@@ -141,6 +141,11 @@ impl Overlay {
         &self.files
     }
 
+    /// Leaves out the files that `keep` does not pick.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
+        self.files.retain(|path, _| keep(path));
+    }
+
     /// Names the difference: paths, contents, modes. Two series that leave the same files have the same.
     pub fn hash(&self) -> Hash {
         let mut hasher = KeyHasher::new("overlay");

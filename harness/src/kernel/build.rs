@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::{ApplyError, Overlay, RejectedHunk};
 use super::config::{ConfigError, configure};
-use super::digest::KeyHasher;
+use super::digest::{Hash, KeyHasher};
 use super::event::{BuildEvent, Events};
 use super::fragment::{BASE, Fragment, FragmentError, Fragments};
 use super::image::{BuildTimes, Built, ImageKey, KernelImage, SCHEMA};
@@ -191,7 +191,8 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     tree.sync(store, &source, &overlay, events)?;
     times.apply = start.elapsed();
 
-    let job = Job { store, spec, source: &source, fragments: &fragments, toolchain, key: &key };
+    let (overlay, fragments) = (&overlay, &fragments);
+    let job = Job { store, spec, source: &source, overlay, fragments, toolchain, key: &key };
     let image = job.run(&mut tree, &mut times, events)?;
     Ok(KernelImage { patches, times, ..image })
 }
@@ -255,6 +256,7 @@ struct Job<'a> {
     store: &'a Store,
     spec: &'a KernelSpec,
     source: &'a Source,
+    overlay: &'a Overlay,
     fragments: &'a [Fragment],
     toolchain: Toolchain,
     key: &'a ImageKey,
@@ -280,7 +282,7 @@ impl Job<'_> {
         let full = !folder.exists();
         tree.begin(&o, events)?;
         events(BuildEvent::Configuring);
-        let configured = configure(&make, self.fragments, &log);
+        let configured = configure(&make, self.fragments, &self.config_inputs(), &log);
         if let Err(error) = configured {
             // Only a process that was killed leaves something half written.
             if !matches!(&error, ConfigError::Failed { source, .. } if source.status().is_none()) {
@@ -296,6 +298,17 @@ impl Job<'_> {
         times.build = start.elapsed();
         events(BuildEvent::Built { steps, elapsed: times.build });
         Ok(built)
+    }
+
+    /// As the image's key, but of the patched files only those that Kconfig, or a script that it runs, may read.
+    fn config_inputs(&self) -> Hash {
+        let ends = ["c", "h", "S", "rst"];
+        let mut read = self.overlay.clone();
+        read.retain(|path| {
+            let code = path.extension().is_some_and(|end| ends.iter().any(|code| end == *code));
+            !code || path.starts_with("scripts")
+        });
+        image_key(self.source, &read, self.fragments, &self.toolchain, &self.spec.make).0
     }
 
     fn make(
@@ -329,6 +342,7 @@ impl Job<'_> {
                 tree.end(make.o, full.then_some(steps))?;
                 Ok(steps)
             }
+            Err(source @ ProcessError::Interrupted { .. }) => Err(source.into()),
             Err(source) => {
                 // make that exits removes what it has half written; one that was killed may not have.
                 if source.status().is_some_and(|status| status.code().is_some()) {

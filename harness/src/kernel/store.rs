@@ -15,6 +15,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -146,8 +147,12 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     use std::io::Write as _;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    let mut file =
-        tempfile::Builder::new().tempfile_in(folder).map_err(io_error("create a file in", folder))?;
+    // As any other file, under the umask; a temporary one is for its owner alone by default.
+    let mode = std::fs::Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new()
+        .permissions(mode)
+        .tempfile_in(folder)
+        .map_err(io_error("create a file in", folder))?;
     file.write_all(bytes).map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| error.error).map_err(io_error("write", path))?;
     Ok(())

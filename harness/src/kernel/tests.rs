@@ -17,6 +17,7 @@ EXTRAVERSION =
 NAME = Fake
 objects := $(patsubst kernel/%.c,$(O)/%.o,$(wildcard kernel/*.c))
 tinyconfig:
+	@echo '  GEN     config'
 	@mkdir -p $(O)
 	@echo '# CONFIG_TINY is not set' > $(O)/.config
 olddefconfig:

@@ -37,8 +37,6 @@ struct OpenSection {
 #[derive(Debug)]
 pub(super) struct Actor {
     pub(super) place: Option<Place>,
-    /// Its maker by its own words, until the maker's words come.
-    pub(super) parent: Option<ActorId>,
     /// Made by the maker's words, before its own came: the maker's set just before the call.
     pub(super) inherits: Option<Membership>,
     /// The first line, from its own words.
@@ -70,7 +68,6 @@ impl Actor {
     pub(super) fn new(membership: Membership) -> Self {
         let mut actor = Self {
             place: None,
-            parent: None,
             inherits: None,
             head: None,
             call: None,
@@ -171,27 +168,32 @@ impl Actor {
     }
 
     /// The finished task.
-    pub(super) fn close(mut self, lasts: bool) -> Task {
-        let mut tail = Vec::new();
+    pub(super) fn close(self) -> Task {
+        let mut tail = String::new();
+        let mut say = |text: &str| {
+            tail.push_str(", ");
+            tail.push_str(text);
+        };
         match (&self.call, &self.told) {
-            (Some(call), Some(told)) if call != told => {
-                tail.push(Line::new(format!("its maker says: {told}")));
-            }
-            (Some(_), None) if self.place.is_some() => tail.push(Line::new("its maker does not tell of it")),
-            (None, _) => tail.push(Line::new("says nothing")),
+            (Some(call), Some(told)) if call != told => say(&format!("its maker says: {told}")),
+            (Some(_), None) if self.place.is_some() => say("its maker does not tell of it"),
+            (None, _) => say("says nothing"),
             _ => {}
         }
-        if self.call.is_some() && !self.ended && !lasts {
-            tail.push(Line::new("without last words"));
+        // Who is killed has no last words. Whether a thread's status is told depends on who looks, so it never is.
+        let killed = self.status.as_ref().is_some_and(|status| status.starts_with("killed"));
+        if self.call.is_some() && self.ended == killed && !self.first {
+            say(if killed { "after its last words" } else { "without last words" });
         }
-        // Whether a thread's status is told depends on who looks, so it never is.
-        if !self.thread && !lasts {
+        if !self.thread && !self.first {
             match self.reaped {
-                0 => tail.push(Line::new("not reaped")),
+                0 => say("not reaped"),
                 1 => {}
-                times => tail.push(Line::new(format!("reaped {times} times"))),
+                times => say(&format!("reaped {times} times")),
             }
-            tail.extend(self.status.take().map(Line::new));
+            if let Some(status) = &self.status {
+                say(status);
+            }
         }
         let told = self.told;
         let head =

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use nstrail_audit::NsidOp;
 use nstrail_wire::fact::{Act, ActorId, AuditFact, Call, Fact, Outcome};
 use nstrail_wire::namespace::{CLONE_NEW_ALL, CLONE_THREAD, NamespaceEntry, NamespaceSet};
 
@@ -107,8 +108,7 @@ impl Lineage {
         }
         for id in std::mem::take(&mut self.roots) {
             if let Some(actor) = self.actors.remove(&id) {
-                let first = actor.first;
-                self.forest.tasks.push(actor.close(first));
+                self.forest.tasks.push(actor.close());
             }
         }
         self.forest.settle();
@@ -134,7 +134,13 @@ impl Lineage {
         let Act::Start { parent, .. } = fact.act else { return };
         let step = self.step(fact.step);
         let Some(parent) = parent else {
-            let (membership, head) = Membership::boot(set, &mut self.incarnations);
+            let (membership, mut head) = Membership::boot(set, &mut self.incarnations);
+            match item.definition {
+                Some(definition) => log_differs(&mut head, definition, set),
+                None => {
+                    head.text(" -> no definition");
+                }
+            }
             self.sets.insert(1, Defined { set: Arc::clone(membership.set()), by: fact.actor });
             let actor = self.actor(fact.actor);
             actor.membership = membership;
@@ -225,11 +231,7 @@ impl Lineage {
         if definition.opid != item.fact.tid {
             line.text(" [log: of another task]");
         }
-        let logged = NamespaceEntry::ALL.into_iter().filter(|entry| {
-            let (logged, seen) = (definition.set.get(*entry), seen.get(*entry));
-            logged != seen && seen != 0
-        });
-        drift(line, "log's list", &logged.collect::<Vec<_>>());
+        log_differs(line, definition, seen);
         Some((definition.id, set))
     }
 
@@ -389,7 +391,7 @@ impl Lineage {
     fn close(&mut self, id: ActorId) {
         let Some(actor) = self.actors.remove(&id) else { return };
         let place = actor.place;
-        let task = actor.close(false);
+        let task = actor.close();
         match place.and_then(|place| Some((place, self.actors.get_mut(&place.maker)?))) {
             Some((place, maker)) => {
                 maker.receive(place, task);
@@ -485,6 +487,15 @@ impl JoinedSink for Lineage {
 fn written(call: Call, flags: u64) -> String {
     let flags = words::flags(call, flags);
     if flags.is_empty() { words::call(call).to_owned() } else { format!("{} {flags}", words::call(call)) }
+}
+
+/// Says where the log's list is not what the ledger read.
+fn log_differs(line: &mut Line, definition: &NsidOp, seen: &NamespaceSet) {
+    let differs = NamespaceEntry::ALL.into_iter().filter(|entry| {
+        let (logged, seen) = (definition.set.get(*entry), seen.get(*entry));
+        logged != seen && seen != 0
+    });
+    drift(line, "log's list", &differs.collect::<Vec<_>>());
 }
 
 /// Says where two witnesses of one set differ; nothing if they do not.

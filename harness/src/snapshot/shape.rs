@@ -30,8 +30,8 @@ pub(super) struct Forest {
 pub(super) struct Task {
     pub(super) head: Line,
     pub(super) sections: Vec<Section>,
-    /// How it ended, if not by exit 0.
-    pub(super) tail: Vec<Line>,
+    /// How it ended, if not by exit 0; goes to the end of the first line.
+    pub(super) tail: String,
 }
 
 /// The part of a task's life in one namespace set, or in one step of the scenario.
@@ -42,7 +42,7 @@ pub(super) struct Section {
     /// The move that it begins with.
     pub(super) lead: Option<Line>,
     pub(super) groups: Groups,
-    /// The set that the lead (or the head of the task) defined; its release stands at the section's end.
+    /// The set that the lead (or the head of the task) defined; its release is told beside it.
     pub(super) set: Option<Arc<Origin>>,
     /// Adjacent sections like this one.
     pub(super) count: u64,
@@ -157,8 +157,15 @@ impl Written for Line {
     }
 
     fn write(&self, depth: usize, count: u64, names: &mut dyn Names, out: &mut String) {
+        self.write_with("", depth, count, names, out);
+    }
+}
+
+impl Line {
+    fn write_with(&self, more: &str, depth: usize, count: u64, names: &mut dyn Names, out: &mut String) {
         begin(depth, out);
-        Line::write(self, names, out);
+        Self::write(self, names, out);
+        out.push_str(more);
         end(count, out);
     }
 }
@@ -172,7 +179,8 @@ impl Written for Task {
     }
 
     fn write(&self, depth: usize, count: u64, names: &mut dyn Names, out: &mut String) {
-        Written::write(&self.head, depth, count, names, out);
+        let release = self.sections.first().map(Section::release).unwrap_or_default();
+        self.head.write_with(&(release + &self.tail), depth, count, names, out);
         // What follows a step's title stands below it.
         let mut below = depth + 1;
         for section in &self.sections {
@@ -184,9 +192,6 @@ impl Written for Task {
                 below = depth + 2;
             }
             section.write(below, section.count, names, out);
-        }
-        for line in &self.tail {
-            Written::write(line, depth + 1, 1, names, out);
         }
     }
 }
@@ -203,13 +208,10 @@ impl Written for Section {
 
     fn write(&self, depth: usize, count: u64, names: &mut dyn Names, out: &mut String) {
         if let Some(lead) = &self.lead {
-            Written::write(lead, depth, count, names, out);
+            lead.write_with(&self.release(), depth, count, names, out);
         }
         for group in &self.groups.groups {
             group.body.write(depth, group.count, names, out);
-        }
-        if let Some(set) = &self.set {
-            release(set).into_iter().for_each(|line| Written::write(&line, depth, 1, names, out));
         }
     }
 }
@@ -228,23 +230,6 @@ impl Written for Body {
             Self::Task(task) => task.write(depth, count, names, out),
         }
     }
-}
-
-/// What is said of the end of a set. One release is the rule (CONTRACT.md G5); others show as they are.
-fn release(set: &Arc<Origin>) -> Vec<Line> {
-    let line = |how: &'static str| {
-        let mut line = Line::default();
-        line.name(set).text(how);
-        line
-    };
-    let (exits, moves) = set.releases();
-    let mut lines = Vec::new();
-    lines.extend((0..moves).map(|_| line(" released by move")));
-    lines.extend((0..exits).map(|_| line(" released by exit")));
-    if lines.is_empty() {
-        lines.push(line(" not released"));
-    }
-    lines
 }
 
 impl Groups {
@@ -297,6 +282,16 @@ impl Groups {
 }
 
 impl Section {
+    /// What is said of the end of its set. One release is the rule (CONTRACT.md G5); others show as they are.
+    fn release(&self) -> String {
+        let Some(set) = &self.set else { return String::new() };
+        let (exits, moves) = set.releases();
+        if exits + moves == 0 {
+            return ", not released".to_owned();
+        }
+        ", released by move".repeat(moves as usize) + &", released by exit".repeat(exits as usize)
+    }
+
     /// Nothing comes any more for this section.
     pub(super) fn close(&mut self) -> String {
         self.groups.close();

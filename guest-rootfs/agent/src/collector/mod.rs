@@ -20,7 +20,12 @@ mod reader;
 mod share;
 mod tally;
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use nstrail_wire::{fact::AuditFact, message::GuestMessage};
 use thiserror::Error;
@@ -148,9 +153,12 @@ impl Collector {
     /// If the connection to PID 1 breaks.
     pub fn serve(mut self, connection: &mut Connection) -> io::Result<()> {
         while let Some(command) = connection.receive()? {
-            let reply = match self.answer(command) {
-                Ok(reply) => reply,
-                Err(error) => Reply::Failed { reason: error.to_string() },
+            // After a panic the process lives on: its hook has told the host through the ledger, which is still read,
+            // and PID 1 can wait for that to arrive.
+            let reply = match catch_unwind(AssertUnwindSafe(|| self.answer(command))) {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(error)) => Reply::Failed { reason: error.to_string() },
+                Err(_) => Reply::Failed { reason: "the collector panicked".to_owned() },
             };
             connection.send(&reply)?;
         }

@@ -1,2 +1,633 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Planted faults.
+//! Planted faults: each is caught, in every interleaving, by the invariant that should.
+
+use std::collections::BTreeSet;
+
+use nstrail_wire::{
+    fact::{Act, AuditFact, Call, ProbeKind},
+    namespace::{CLONE_THREAD, CLONE_VM, NamespaceType},
+};
+
+use super::{
+    check_sim,
+    sim::{Line, Sim},
+};
+use crate::check::{Invariant, LossProof, Outcome};
+
+/// A run with something of everything: ids 0x2 (a container with a probe, a fork, an unshare to 0x3), 0x4 (killed), ...
+fn story() -> Sim {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag() | NamespaceType::Net.flag());
+    sim.probe(container, ProbeKind::UserMessage);
+    let plain = sim.clone(container, Call::Fork, 0);
+    sim.probe(plain, ProbeKind::Syscall);
+    sim.exit(plain, true);
+    sim.reap(plain, 0);
+    sim.probe(container, ProbeKind::ConfigChange);
+    sim.probe(container, ProbeKind::Packet);
+    sim.unshare(container, NamespaceType::Ipc.flag());
+    sim.probe(container, ProbeKind::Login);
+    let inner = sim.clone(container, Call::Clone3, NamespaceType::Mnt.flag());
+    sim.probe(inner, ProbeKind::Seccomp);
+    sim.exit(inner, true);
+    sim.reap(inner, 0);
+    sim.fail(container, Call::Unshare, NamespaceType::User.flag());
+    sim.setns(container, stage, NamespaceType::Net);
+    sim.probe(container, ProbeKind::IoUring);
+    sim.exit(container, true);
+    sim.reap(container, 0);
+    sim.probe(stage, ProbeKind::UserMessage);
+    sim.fence();
+    let thread = sim.clone(stage, Call::Clone3, CLONE_THREAD | CLONE_VM | NamespaceType::Uts.flag());
+    sim.probe(thread, ProbeKind::UserMessage);
+    sim.exit(thread, true);
+    let pending = sim.clone(stage, Call::Fork, 0);
+    sim.unshare(pending, NamespaceType::Time.flag());
+    let entered = sim.clone(pending, Call::Fork, 0);
+    sim.probe(entered, ProbeKind::UserMessage);
+    sim.exit(entered, true);
+    sim.reap(entered, 0);
+    sim.exec(pending);
+    sim.probe(pending, ProbeKind::UserMessage);
+    sim.exit(pending, true);
+    sim.reap(pending, 0);
+    sim.probe(stage, ProbeKind::Syscall);
+    sim.finish();
+    sim
+}
+
+fn at(sim: &Sim, what: impl Fn(&Line) -> bool) -> usize {
+    sim.log.iter().position(what).expect("the story has such a record")
+}
+
+fn with(parts: &'static [&'static str]) -> impl Fn(&Line) -> bool {
+    move |line| parts.iter().all(|part| line.body.contains(part))
+}
+
+/// Plants a fault and gives the invariants that are broken by it.
+fn plant(fault: impl FnOnce(&mut Sim)) -> BTreeSet<Invariant> {
+    let mut sim = story();
+    fault(&mut sim);
+    // The collector counted what came out, planted or not.
+    let records = sim.log.len() as u64;
+    for fact in &mut sim.ledger {
+        if let Act::Audit(AuditFact::Collected { unicast, multicast, .. }) = &mut fact.act {
+            *unicast = records;
+            *multicast = records;
+        }
+    }
+    let result = check_sim(&sim);
+    assert_eq!(result.loss, LossProof::Proven);
+    assert!(result.findings.iter().all(|finding| !finding.expected.is_empty() && !finding.found.is_empty()));
+    if !result.findings.is_empty() {
+        assert_eq!(result.outcome(), Outcome::Failed);
+    }
+    result.counts.keys().copied().collect()
+}
+
+#[track_caller]
+fn caught(by: Invariant, fault: impl FnOnce(&mut Sim)) {
+    let broken = plant(fault);
+    assert!(broken.contains(&by), "expected {by}, found {broken:?}");
+}
+
+/// Caught by this invariant and no other.
+#[track_caller]
+fn caught_only(by: Invariant, fault: impl FnOnce(&mut Sim)) {
+    let broken = plant(fault);
+    assert_eq!(broken.into_iter().collect::<Vec<_>>(), [by]);
+}
+
+fn edit(sim: &mut Sim, parts: &'static [&'static str], from: &str, to: &str) {
+    let at = at(sim, with(parts));
+    assert!(sim.log[at].body.contains(from), "{:?} has no {from}", sim.log[at]);
+    sim.log[at].body = sim.log[at].body.replacen(from, to, 1);
+}
+
+fn remove(sim: &mut Sim, parts: &'static [&'static str]) -> Line {
+    let at = at(sim, with(parts));
+    sim.log.remove(at)
+}
+
+/// The attribution in the event of the record that has these parts.
+fn attribution_of(sim: &Sim, parts: &'static [&'static str]) -> usize {
+    let serial = sim.log[at(sim, with(parts))].serial;
+    at(sim, |line| line.kind == 1341 && line.serial == serial)
+}
+
+#[test]
+fn the_story_itself_is_right() {
+    assert_eq!(plant(|_| ()), BTreeSet::new());
+}
+
+#[test]
+fn a_kernel_without_the_series_fails_with_one_finding() {
+    let mut sim = story();
+    sim.log.retain(|line| !(1340..=1342).contains(&line.kind));
+    let result = check_sim(&sim);
+    assert_eq!(result.counts.into_iter().collect::<Vec<_>>(), [(Invariant::G2Series, 1)]);
+    assert!(result.findings[0].found.contains("lacks the series or CONFIG_AUDIT_NSID"));
+}
+
+#[test]
+fn records_out_of_format_are_caught() {
+    caught(Invariant::RecFormat, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], "opid=", "child="));
+    caught(Invariant::RecFormat, |sim| edit(sim, &["op=release", "auditnsid=0x3 "], "0x3", "3"));
+    caught(Invariant::RecFormat, |sim| edit(sim, &["netns="], "net:", ""));
+    caught(Invariant::RecFormat, |sim| {
+        edit(
+            sim,
+            &["flags=CLONE_NEWUTS|CLONE_NEWNET"],
+            "CLONE_NEWUTS|CLONE_NEWNET",
+            "CLONE_NEWNET|CLONE_NEWUTS",
+        )
+    });
+    caught(Invariant::RecTypes, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], ",time:34", ",time:?"));
+    caught(Invariant::RecTypes, |sim| {
+        edit(
+            sim,
+            &["op=clone", "auditnsid=0x2 "],
+            " res=1",
+            " nsid=cgroup:1,ipc:1,mnt:1,net:1,pid:1,pid_for_children:1,time:1,time_for_children:1,user:1,uts:1 res=1",
+        );
+    });
+}
+
+#[test]
+fn a_wrong_set_is_caught() {
+    caught(Invariant::G2List, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], "ipc:39", "ipc:77"));
+    // The list of the set as it was before the move.
+    caught(Invariant::G2List, |sim| edit(sim, &["op=unshare", "auditnsid=0x3 "], "ipc:1002", "ipc:39"));
+    caught(Invariant::G1Set, |sim| {
+        let probe = sim.ledger.iter_mut().find_map(|fact| match &mut fact.act {
+            Act::Probe { kind: ProbeKind::Login, set, .. } => Some(set),
+            _ => None,
+        });
+        probe.unwrap().0[9] = 4711;
+    });
+}
+
+#[test]
+fn a_wrong_init_is_caught() {
+    caught(Invariant::G2Init, |sim| drop(sim.log.remove(0)));
+    caught(Invariant::G2Init, |sim| sim.log.swap(0, 2));
+    caught(Invariant::G2Init, |sim| {
+        let line = sim.log[0].clone();
+        sim.log.insert(9, Line { serial: 9999, ..line });
+    });
+    caught(Invariant::G2Init, |sim| edit(sim, &["op=init"], "uts:38", "uts:83"));
+}
+
+#[test]
+fn a_missing_definition_is_caught() {
+    caught(Invariant::G2Missing, |sim| drop(remove(sim, &["op=unshare", "auditnsid=0x3 "])));
+    caught(Invariant::G3Dense, |sim| drop(remove(sim, &["op=clone", "auditnsid=0x4 "])));
+    caught(Invariant::G2Missing, |sim| drop(remove(sim, &["op=exec"])));
+    caught(Invariant::G2Missing, |sim| drop(remove(sim, &["op=clone", "flags=none"])));
+}
+
+#[test]
+fn a_definition_too_many_is_caught() {
+    caught(Invariant::G3Unique, |sim| {
+        let at = at(sim, with(&["op=clone", "auditnsid=0x4 "]));
+        let line = sim.log[at].clone();
+        sim.log.insert(at + 1, line);
+    });
+    caught(Invariant::G2Unexplained, |sim| {
+        let at = at(sim, with(&["op=clone", "auditnsid=0x4 "]));
+        let mut line = sim.log[at].clone();
+        line.serial = 9000;
+        line.body = line.body.replace("auditnsid=0x4 ", "auditnsid=0x999 ");
+        sim.log.insert(at, line);
+    });
+}
+
+#[test]
+fn wrong_fields_of_a_definition_are_caught() {
+    caught_only(Invariant::G2Task, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "pid=3 tid=3", "pid=2 tid=2")
+    });
+    caught_only(Invariant::G2Task, |sim| edit(sim, &["op=setns"], "pid=3 ", "pid=2 "));
+    caught(Invariant::G2Op, |sim| edit(sim, &["op=setns"], "op=setns", "op=unshare"));
+    caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=setns"], "CLONE_NEWNET", "none"));
+    caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=exec"], "none", "CLONE_NEWTIME"));
+    caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=clone", "flags=none"], "none", "CLONE_NEWTIME"));
+    caught(Invariant::G2Old, |sim| {
+        edit(sim, &["op=unshare", "auditnsid=0x3 "], "old-auditnsid=0x2", "old-auditnsid=0x1")
+    });
+    caught(Invariant::G2Old, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "old-auditnsid=0x3", "old-auditnsid=0x1")
+    });
+}
+
+#[test]
+fn a_reused_id_is_caught() {
+    caught(Invariant::G3Unique, |sim| {
+        for line in &mut sim.log {
+            if line.kind != 1005 {
+                line.body = line.body.replace("auditnsid=0x5", "auditnsid=0x4");
+            }
+        }
+    });
+    caught(Invariant::G3Dense, |sim| {
+        for line in &mut sim.log {
+            line.body = line.body.replace("auditnsid=0xa", "auditnsid=0xb");
+        }
+    });
+}
+
+#[test]
+fn a_definition_that_comes_too_late_is_caught() {
+    // Behind the child's first event.
+    caught(Invariant::G4First, |sim| {
+        let line = remove(sim, &["op=clone", "auditnsid=0x2 "]);
+        let at = at(sim, |line| line.kind == 1341 && line.body == "auditnsid=0x2");
+        sim.log.insert(at + 1, line);
+    });
+    // Between the first record of the child's event and its attribution.
+    caught(Invariant::G4First, |sim| {
+        let line = remove(sim, &["op=clone", "auditnsid=0x2 "]);
+        let at = at(sim, with(&["nstrail-token=1'"]));
+        sim.log.insert(at + 1, line);
+    });
+}
+
+#[test]
+fn a_wrong_release_is_caught() {
+    caught_only(Invariant::G5Missing, |sim| drop(remove(sim, &["op=release", "auditnsid=0x4 "])));
+    caught(Invariant::G5One, |sim| {
+        let at = at(sim, with(&["op=release", "auditnsid=0x4 "]));
+        let line = sim.log[at].clone();
+        sim.log.insert(at + 1, Line { serial: 9000, ..line });
+    });
+    caught(Invariant::G5One, |sim| {
+        let last = sim.log.len();
+        sim.log.insert(
+            last - 1,
+            Line { kind: 1340, serial: 9000, body: "op=release pid=2 tid=2 auditnsid=0x1 res=1".to_owned() },
+        );
+    });
+    // Before the last words of a member.
+    caught(Invariant::G5Last, |sim| {
+        let line = remove(sim, &["op=release", "auditnsid=0x4 "]);
+        let at = at(sim, with(&["syscall=10000"]));
+        sim.log.insert(at, line);
+    });
+    // By the first member that leaves.
+    caught(Invariant::G5Last, |sim| {
+        let mut line = remove(sim, &["op=release", "auditnsid=0x2 "]);
+        line.serial = 9000;
+        let at = at(sim, with(&["op=add_rule"]));
+        sim.log.insert(at, line);
+    });
+    // After wait has returned: behind what the waiter causes next.
+    caught_only(Invariant::G5Timely, |sim| {
+        let line = remove(sim, &["op=release", "auditnsid=0x4 "]);
+        let at = at(sim, with(&["op=setns"]));
+        sim.log.insert(at + 1, line);
+    });
+    caught_only(Invariant::G5By, |sim| {
+        edit(sim, &["op=release", "auditnsid=0x4 "], "pid=5 tid=5", "pid=1 tid=1")
+    });
+    // In the wrong event.
+    caught_only(Invariant::G5Event, |sim| {
+        let at = at(sim, with(&["op=release", "auditnsid=0x2 "]));
+        sim.log[at].serial = 9000;
+    });
+    caught(Invariant::G5Event, |sim| {
+        let release = at(sim, with(&["op=release", "auditnsid=0x2 "]));
+        let definition = at(sim, with(&["op=unshare", "auditnsid=0x3 "]));
+        sim.log.swap(release, definition);
+    });
+    caught(Invariant::G5Event, |sim| {
+        let at = at(sim, with(&["op=release", "auditnsid=0x4 "]));
+        let serial = sim.log[at].serial;
+        sim.log.insert(at, Line { kind: 1341, serial, body: "auditnsid=0x4".to_owned() });
+    });
+}
+
+#[test]
+fn a_release_while_a_member_lives_is_caught() {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    let plain = sim.clone(container, Call::Fork, 0);
+    sim.go_on(container);
+    sim.log.push(Line {
+        kind: 1340,
+        serial: 5000,
+        body: format!("op=release pid={0} tid={0} auditnsid=0x2 res=1", sim.tasks[container].tid),
+    });
+    sim.fence();
+    sim.fail(plain, Call::Unshare, 0);
+    let silent = sim.log.len();
+    sim.finish();
+    sim.log.drain(silent - 4..silent);
+    sim.log.retain(|line| line.serial == 5000 || !line.body.contains("op=release pid=3"));
+    let result = check_sim(&sim);
+    assert!(result.counts.contains_key(&Invariant::G5Live), "{:?}", result.counts);
+}
+
+#[test]
+fn an_inode_number_of_a_living_set_is_caught() {
+    // Two live sets have the same new uts namespace, and the first goes on acting.
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let one = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    let other = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    sim.probe(other, ProbeKind::UserMessage);
+    sim.probe(one, ProbeKind::UserMessage);
+    sim.finish();
+    let twin = |inum: &mut u32| {
+        if *inum == 1001 {
+            *inum = 1000
+        }
+    };
+    for line in &mut sim.log {
+        line.body = line.body.replace("uts:1001", "uts:1000");
+    }
+    for fact in &mut sim.ledger {
+        match &mut fact.act {
+            Act::Start { set, parent_set, .. } => {
+                [set, parent_set].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+            }
+            Act::Operation { before, after, .. } => {
+                [before, after].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+            }
+            Act::Probe { set, .. } => set.0.iter_mut().for_each(twin),
+            _ => {}
+        }
+    }
+    let result = check_sim(&sim);
+    assert_eq!(result.counts.into_keys().collect::<Vec<_>>(), [Invariant::G5Inum]);
+}
+
+#[test]
+fn a_number_that_comes_back_before_the_release_is_tolerated() {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let one = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    sim.probe(one, ProbeKind::UserMessage);
+    sim.exit(one, true);
+    let other = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    sim.reap(one, 0);
+    sim.probe(other, ProbeKind::UserMessage);
+    sim.finish();
+    // Another CPU queues the second definition ahead of the first one's release.
+    let release = at(&sim, with(&["op=release", "auditnsid=0x2 "]));
+    let definition = at(&sim, with(&["op=clone", "auditnsid=0x3 "]));
+    let line = sim.log.remove(definition);
+    sim.log.insert(release, line);
+    assert_eq!(check_sim(&sim).outcome(), Outcome::Passed);
+}
+
+#[test]
+fn a_definition_for_a_failed_call_is_caught() {
+    // In the event of the failed call itself.
+    caught(Invariant::G6Silence, |sim| {
+        let at = at(sim, |line| {
+            line.kind == 1300
+                && line.body.contains("success=no")
+                && line.body.contains("pid=3")
+                && !line.body.contains("6e73")
+        });
+        let serial = sim.log[at].serial;
+        let definition = sim
+            .log
+            .iter()
+            .find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 "))
+            .unwrap();
+        let body = definition
+            .body
+            .replace("auditnsid=0x3 ", "auditnsid=0x50 ")
+            .replace("old-auditnsid=0x2", "old-auditnsid=0x3");
+        sim.log.insert(at, Line { kind: 1340, serial, body });
+    });
+    // An event without SYSCALL record, as under `-a never,exit`.
+    caught(Invariant::G6Silence, |sim| {
+        let at = at(sim, with(&["op=setns"]));
+        let definition = sim
+            .log
+            .iter()
+            .find(|line| line.body.contains("op=unshare") && line.body.contains("auditnsid=0x3 "))
+            .unwrap();
+        let body = definition
+            .body
+            .replace("auditnsid=0x3 ", "auditnsid=0x50 ")
+            .replace("old-auditnsid=0x2", "old-auditnsid=0x3");
+        sim.log.insert(at, Line { kind: 1340, serial: 9000, body });
+    });
+    // The id is taken, and nothing logged.
+    caught(Invariant::G3Dense, |sim| {
+        for line in &mut sim.log {
+            for id in (5..12).rev() {
+                line.body =
+                    line.body.replace(&format!("auditnsid={id:#x}"), &format!("auditnsid={:#x}", id + 1));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_missing_attribution_is_caught() {
+    const EVENTS: [&[&str]; 8] = [
+        &["nstrail-token=1'"],
+        &["a0=6e737472 a1=2 "],
+        &["op=add_rule"],
+        &["op=remove_rule"],
+        &["auid=5 "],
+        &["syscall=10000"],
+        &["nstrail-token-7"],
+        &["op=unshare", "auditnsid=0x3 "],
+    ];
+    for parts in EVENTS {
+        let broken = plant(|sim| {
+            let at = attribution_of(sim, parts);
+            sim.log.remove(at);
+        });
+        assert_eq!(broken.into_iter().collect::<Vec<_>>(), [Invariant::G7Missing], "{parts:?}");
+    }
+    // Of a failed call, which no token names.
+    caught_only(Invariant::G7Missing, |sim| {
+        let serial = sim
+            .log
+            .iter()
+            .find(|line| line.kind == 1300 && line.body.contains("success=no") && line.body.contains("a0=0 "))
+            .unwrap()
+            .serial;
+        sim.log.retain(|line| line.serial != serial || line.kind != 1341);
+    });
+    caught(Invariant::G7Probe, |sim| drop(remove(sim, &["nstrail-token=1'"])));
+}
+
+#[test]
+fn a_wrong_attribution_is_caught() {
+    caught_only(Invariant::G7Right, |sim| {
+        let at = attribution_of(sim, &["syscall=10000"]);
+        sim.log[at].body = "auditnsid=0x3".to_owned();
+    });
+    // The move's event named for the set that was left.
+    caught(Invariant::G7Right, |sim| {
+        let at = attribution_of(sim, &["op=unshare", "auditnsid=0x3 "]);
+        sim.log[at].body = "auditnsid=0x2".to_owned();
+    });
+    // The clone's event named for the child's set.
+    caught(Invariant::G7Right, |sim| {
+        let at = attribution_of(sim, &["op=clone", "auditnsid=0x4 "]);
+        sim.log[at].body = "auditnsid=0x4".to_owned();
+    });
+    caught_only(Invariant::G7One, |sim| {
+        let at = attribution_of(sim, &["nstrail-token=1'"]);
+        let line = sim.log[at].clone();
+        sim.log.insert(at, line);
+    });
+    caught(Invariant::G7Boot, |sim| {
+        let at = attribution_of(sim, &["nstrail-token=1'"]);
+        sim.log[at].body = "auditnsid=0x1".to_owned();
+    });
+    // An event of a task in set 1.
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    sim.go_on(stage);
+    sim.probe(stage, ProbeKind::UserMessage);
+    sim.exit(container, true);
+    sim.reap(container, 0);
+    sim.finish();
+    let probe = at(&sim, with(&["nstrail-token=1'"]));
+    let serial = sim.log[probe].serial;
+    sim.log.insert(probe + 1, Line { kind: 1341, serial, body: "auditnsid=0x2".to_owned() });
+    assert_eq!(check_sim(&sim).counts.into_keys().collect::<Vec<_>>(), [Invariant::G7Boot]);
+}
+
+#[test]
+fn a_wrong_packet_record_is_caught() {
+    caught_only(Invariant::G8Right, |sim| edit(sim, &["netns=net:"], "netns=net:", "netns=net:9"));
+    caught_only(Invariant::G8Netns, |sim| drop(remove(sim, &["netns=net:"])));
+    caught_only(Invariant::G8Netns, |sim| {
+        let at = at(sim, with(&["netns=net:"]));
+        let line = sim.log[at].clone();
+        sim.log.insert(at, line);
+    });
+}
+
+#[test]
+fn a_window_without_audit_is_checked_too() {
+    let window = |during: &dyn Fn(&mut Sim)| {
+        let mut sim = Sim::new();
+        sim.enable(false);
+        let silent = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        sim.go_on(0);
+        sim.enable(true);
+        sim.probe(silent, ProbeKind::UserMessage);
+        during(&mut sim);
+        sim.finish();
+        check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(window(&|_| ()), []);
+    assert_eq!(
+        window(&|sim| {
+            let at = attribution_of(sim, &["nstrail-token=1'"]);
+            sim.log.remove(at);
+        }),
+        [Invariant::G7Missing]
+    );
+    // Ids that stood still meanwhile.
+    let mut sim = Sim::new();
+    sim.enable(false);
+    let silent = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+    sim.exit(silent, true);
+    sim.reap(silent, 0);
+    sim.enable(true);
+    sim.finish();
+    for line in &mut sim.log {
+        line.body = line.body.replace("auditnsid=0x3", "auditnsid=0x2");
+    }
+    assert_eq!(check_sim(&sim).counts.into_keys().collect::<Vec<_>>(), [Invariant::G9Count]);
+}
+
+#[test]
+fn a_definition_made_in_the_dark_is_caught() {
+    let mut sim = Sim::new();
+    sim.enable(false);
+    sim.audit = true;
+    let loud = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+    sim.exit(loud, true);
+    sim.reap(loud, 0);
+    sim.enable(true);
+    sim.finish();
+    let counts = check_sim(&sim).counts;
+    assert!(counts.contains_key(&Invariant::G9Silent), "{counts:?}");
+}
+
+#[test]
+fn loss_is_never_a_pass() {
+    let spoil = |spoil: &dyn Fn(&mut AuditFact)| {
+        let mut sim = story();
+        for fact in &mut sim.ledger {
+            if let Act::Audit(audit) = &mut fact.act {
+                spoil(audit);
+            }
+        }
+        check_sim(&sim).outcome()
+    };
+    assert_eq!(spoil(&|_| ()), Outcome::Passed);
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Status { status, when: nstrail_wire::fact::When::After } = fact {
+            status.lost = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Status { status, .. } = fact {
+            status.rate_limit = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Rules { exclude, .. } = fact {
+            *exclude = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Rules { task_never, .. } = fact {
+            *task_never = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { overruns, .. } = fact {
+            *overruns = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { multicast_drops, .. } = fact {
+            *multicast_drops = 1
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { first_difference, .. } = fact {
+            *first_difference = Some(7)
+        }),
+        Outcome::Inconclusive
+    );
+    assert_eq!(
+        spoil(&|fact| if let AuditFact::Collected { unicast, multicast, .. } = fact {
+            *unicast += 1;
+            *multicast += 1
+        }),
+        Outcome::Inconclusive
+    );
+    // A tail that is lost takes the last fence along, and a definition that is lost is no proof against the kernel then.
+    let mut sim = story();
+    sim.log.truncate(sim.log.len() - 2);
+    assert_eq!(check_sim(&sim).outcome(), Outcome::Inconclusive);
+    let mut sim = story();
+    let at = at(&sim, with(&["op=unshare", "auditnsid=0x3 "]));
+    sim.log.truncate(at);
+    assert_eq!(check_sim(&sim).outcome(), Outcome::Inconclusive);
+}

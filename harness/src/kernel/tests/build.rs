@@ -64,6 +64,11 @@ impl Bench {
     }
 }
 
+/// How often the configuration was made for an image.
+fn configured(image: &KernelImage) -> usize {
+    std::fs::read_to_string(&image.build_log).unwrap().matches("GEN     config").count()
+}
+
 #[test]
 fn a_second_build_compiles_nothing_and_says_so() {
     let bench = Bench::new();
@@ -87,9 +92,13 @@ fn an_edit_of_the_last_patch_compiles_one_file() {
     bench.series(&[&edit_b("4")]);
     let (second, seen) = bench.build();
     assert_eq!(seen.steps(), ["CC kernel/b.o", "LD vmlinux"]);
+    assert_eq!((configured(&first), configured(&second)), (1, 0));
     assert_ne!(first.key, second.key);
     assert_ne!(std::fs::read(&first.vmlinux).unwrap(), std::fs::read(&second.vmlinux).unwrap());
     // A file that no patch touches any more is the pristine one again.
+    let kconfig = "--- a/Kconfig\n+++ b/Kconfig\n@@ -1,2 +1,3 @@\n+# x\n config DENIED\n \tbool \"denied\"\n";
+    bench.series(&[&edit_b("4"), kconfig]);
+    assert_eq!(configured(&bench.build().0), 1);
     bench.series(&["--- a/kernel/a.c\n+++ b/kernel/a.c\n@@ -2,2 +2,2 @@\n-int f(void)\n+int f(void) \n {\n"]);
     let (_, seen) = bench.build();
     assert_eq!(seen.steps(), ["CC kernel/a.o", "CC kernel/b.o", "LD vmlinux"]);
