@@ -115,7 +115,7 @@ impl Finding {
     }
 
     /// What findings are ordered by: nothing that depends on arrival.
-    fn key(&self) -> (u64, u64, String, String) {
+    fn key(&self) -> Key {
         (
             self.records.first().map_or(u64::MAX, |line| line.position),
             self.facts.first().map_or(u64::MAX, |entry| entry.position),
@@ -125,10 +125,13 @@ impl Finding {
     }
 }
 
+/// Position in the log, position in the ledger, what was expected and found.
+type Key = (u64, u64, String, String);
+
 /// Findings as they come, the first of each invariant kept.
 #[derive(Debug, Default)]
 pub(super) struct FindingSet {
-    kept: BTreeMap<Invariant, BTreeMap<(u64, u64, String, String), Finding>>,
+    kept: BTreeMap<Invariant, BTreeMap<Key, Finding>>,
     counts: BTreeMap<Invariant, u64>,
 }
 
@@ -144,6 +147,10 @@ impl FindingSet {
             };
         }
         kept.insert(key, finding);
+    }
+
+    pub fn has(&self, invariant: Invariant) -> bool {
+        self.counts.contains_key(&invariant)
     }
 
     /// Findings in the order of the invariants, and how many there were of each.

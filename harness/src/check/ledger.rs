@@ -214,6 +214,9 @@ impl Held {
     }
 }
 
+/// The task, the number of the fact, its epoch.
+type WaitingProbe = (ActorId, u32, u64);
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub position: u64,
@@ -222,7 +225,7 @@ pub(super) struct Ledger {
     /// Tasks to look at.
     pub ready: Vec<ActorId>,
     /// Probes that wait for their events, and events that wait for their probes.
-    pub probes: HashMap<(ProbeKind, u64), VecDeque<(ActorId, u32, u64)>>,
+    pub probes: HashMap<(ProbeKind, u64), VecDeque<WaitingProbe>>,
     pub events: HashMap<(ProbeKind, u64), VecDeque<ProbeEvent>>,
     pub expectations: HashMap<(ProbeKind, u64), Expectation>,
     /// Audit is off.
@@ -470,12 +473,9 @@ impl Core {
     }
 
     fn match_probes(&mut self, key: (ProbeKind, u64)) {
-        loop {
-            let (Some(probes), Some(events)) =
-                (self.ledger.probes.get_mut(&key), self.ledger.events.get_mut(&key))
-            else {
-                break;
-            };
+        while let (Some(probes), Some(events)) =
+            (self.ledger.probes.get_mut(&key), self.ledger.events.get_mut(&key))
+        {
             let (Some(probe), Some(event)) = (probes.front(), events.front()) else { break };
             let (told, logged) = (probe.2, event.epoch);
             // The epoch of the earlier one is over in both streams, so its partner does not exist.

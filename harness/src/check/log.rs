@@ -396,6 +396,9 @@ impl Core {
             self.findings.push(Finding::new(invariant, expected, found).record(raw).records(&gone));
             return;
         }
+        if self.log.undefined.len() == HELD && !self.log.undefined.contains_key(&id) {
+            return;
+        }
         let epoch = self.log.epoch;
         let entry = self.log.undefined.entry(id).or_insert_with(|| Undefined {
             invariant,

@@ -148,6 +148,9 @@ impl Core {
         let records = self.figures.records;
         self.figures.lost = self.loss.lost();
         let loss = self.loss.prove(records);
+        if self.log.init.is_none() && !self.findings.has(Invariant::G2Init) {
+            self.findings.push(Finding::new(Invariant::G2Init, "one op=init record", "none"));
+        }
         let (mut findings, mut counts) = self.findings.into_parts();
         if self.log.ours == 0 && records > 0 {
             // Thousands of findings would all say this.
@@ -158,13 +161,6 @@ impl Core {
             );
             findings = vec![finding];
             counts = [(Invariant::G2Series, 1)].into();
-        } else if self.log.init.is_none() && records > 0 {
-            let expected = "one op=init record";
-            if !counts.contains_key(&Invariant::G2Init) {
-                findings.insert(0, Finding::new(Invariant::G2Init, expected, "none"));
-                findings.sort_by_key(|finding| finding.invariant);
-                counts.insert(Invariant::G2Init, 1);
-            }
         }
         CheckResult { findings, counts, loss, figures: self.figures }
     }

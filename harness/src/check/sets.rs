@@ -257,7 +257,7 @@ impl Sets {
         let gone = Gone {
             definition: Arc::clone(&set.definition),
             release: Arc::clone(&release.raw),
-            reappeared: set.reappeared.take(),
+            reappeared: set.reappeared.clone(),
         };
         set.release = Some(release);
         self.forget_numbers(id);

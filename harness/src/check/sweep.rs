@@ -318,9 +318,6 @@ impl Core {
             );
             self.findings.push(finding.record(&undefined.raw));
         }
-        self.log.undefined.retain(|_, undefined| {
-            !undefined.judged || undefined.release.is_none() || undefined.epoch > epoch
-        });
     }
 
     fn judge_holes(&mut self, epoch: u64, end: bool) {

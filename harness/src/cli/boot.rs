@@ -7,7 +7,7 @@ use nstrail::{
     kernel,
     outcome::Outcome,
     run::{
-        drive,
+        drive::{self, Booted},
         execute::{AUDIT_PARAMETERS, GuestConfig, kernel_failure},
     },
     vm::{
@@ -107,7 +107,7 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
         limits: Limits { wall: guest.wall.unwrap_or(WALL), silence: guest.silence.unwrap_or(SILENCE) },
     };
     drop(progress);
-    let (result, splats, time) = match drive::boot(&spec) {
+    let Booted { result, console: splats, boot: time } = match drive::boot(&spec) {
         Ok(booted) => booted,
         Err(error) => return Ending::error(&error),
     };

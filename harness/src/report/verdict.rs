@@ -31,7 +31,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     );
     let _ = writeln!(out, "\nlinux {} ({}), {series}", kernel.version, kernel.source);
     if let Some(accelerator) = &kernel.accelerator {
-        let reason = kernel.accelerator_reason.as_deref().unwrap_or("");
+        let reason = short(kernel.accelerator_reason.as_deref().unwrap_or(""));
         let compiled =
             if kernel.compiled { "compiled in this run" } else { "from the cache, nothing compiled" };
         let _ = writeln!(
@@ -77,6 +77,15 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     }
     for scenario in &kernel.scenarios {
         render_scenario(out, scenario);
+    }
+}
+
+/// The first words of a reason; summary.json has the whole.
+fn short(reason: &str) -> String {
+    const LENGTH: usize = 60;
+    match reason.char_indices().nth(LENGTH) {
+        Some((at, _)) => format!("{}...", &reason[..at]),
+        None => reason.to_owned(),
     }
 }
 

@@ -132,13 +132,21 @@ pub fn drive<S: JoinedSink>(
     })
 }
 
+/// A guest that was booted and ended.
+#[derive(Debug)]
+pub struct Booted {
+    /// The kernel's release, or why the agent never spoke.
+    pub result: Result<String, GuestEnding>,
+    pub console: Vec<ConsoleFinding>,
+    /// From QEMU's start to the agent's first message.
+    pub boot: Duration,
+}
+
 /// Boots to the agent's first message and ends the machine: the kernel's release, or why there was none.
 ///
 /// # Errors
 /// If the machine cannot be started.
-pub fn boot(
-    spec: &VmSpec,
-) -> Result<(Result<String, GuestEnding>, Vec<ConsoleFinding>, Duration), BootFailure> {
+pub fn boot(spec: &VmSpec) -> Result<Booted, BootFailure> {
     let mut machine = vm::launch(spec)?;
     let mut console = Vec::new();
     let result = loop {
@@ -156,7 +164,7 @@ pub fn boot(
     };
     let boot = machine.started().elapsed();
     machine.shutdown();
-    Ok((result, console, boot))
+    Ok(Booted { result, console, boot })
 }
 
 /// How an event that is no message ends a guest.

@@ -343,10 +343,12 @@ impl Base<'_> {
     }
 }
 
-/// Titles of a scenario's outermost steps, by preorder number.
+/// Titles of a scenario's outermost steps by preorder number, and of the agent's own marker.
 #[must_use]
 pub fn titles(scenario: &Scenario) -> Vec<Title> {
-    numbered(&scenario.steps, 0).map(|(step, what)| Title { step, text: title(what) }).collect()
+    let last = Title { step: u32::MAX, text: "after the last step: a set that shows a lost tail".to_owned() };
+    let steps = numbered(&scenario.steps, 0).map(|(step, what)| Title { step, text: title(what) });
+    steps.chain([last]).collect()
 }
 
 /// What the checker must know of a kernel: of its version, major and minor.

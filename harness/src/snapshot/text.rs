@@ -18,7 +18,11 @@ pub struct Title {
 
 impl fmt::Display for Title {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {}: {}", self.step, self.text)
+        match self.step {
+            // What the agent does by itself after the last step has no number that means anything to a reader.
+            u32::MAX => f.write_str(&self.text),
+            step => write!(f, "step {step}: {}", self.text),
+        }
     }
 }
 

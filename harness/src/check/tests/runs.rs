@@ -188,7 +188,7 @@ fn memory_follows_live_containers_and_not_the_log() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn random_runs_pass_in_any_interleaving(
@@ -225,7 +225,7 @@ proptest! {
                 2 => sim.log.swap(at, to),
                 3 => sim.log[at].body = sim.log[to].body.clone(),
                 4 => sim.log[at].serial = sim.log[to].serial,
-                _ => { let at = other.index(sim.ledger.len()); sim.ledger.remove(at); }
+                _ => sim.log[at].kind = sim.log[to].kind,
             }
         }
         let result = check_log_first(&sim.log, &sim.ledger);

@@ -659,7 +659,7 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
             sim.probe(task, kinds[usize::from(choice[3]) % kinds.len()]);
         }
         13 | 14 if sim.may_exit(task) => {
-            sim.exit(task, choice[3] % 4 != 0);
+            sim.exit(task, !choice[3].is_multiple_of(4));
             sim.reap(task, 0);
         }
         15 if choice[3] < 60 => sim.fence(),
