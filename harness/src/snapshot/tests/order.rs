@@ -98,7 +98,7 @@ fn renamed(story: &Story) -> Story {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn any_interleaving_gives_the_same_bytes(
