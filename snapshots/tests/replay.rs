@@ -39,7 +39,14 @@ fn every_recorded_run_passes_and_matches_its_snapshot() {
         let scenario = replay::scenario(&run).unwrap();
         let sink = Lineage::new(scenario.name.clone(), titles(&scenario));
         let (check, sink) = replay::replay(&run, check_options(&line), sink).unwrap();
-        assert_eq!(check.outcome(), Outcome::Passed, "{}: {:#?} {:?}", run.display(), check.findings, check.loss);
+        assert_eq!(
+            check.outcome(),
+            Outcome::Passed,
+            "{}: {:#?} {:?}",
+            run.display(),
+            check.findings,
+            check.loss
+        );
         let shelf = Shelf::new(package());
         let compared = shelf.compare(&scenario.name, &line, &sink.finish(), Mode::Deny).unwrap();
         assert!(matches!(compared, Comparison::Match { .. }), "{}: {compared:#?}", run.display());
@@ -72,7 +79,13 @@ fn a_recorded_run_without_one_of_its_records_never_passes() {
                 let kept = lines.iter().enumerate().filter(|(index, _)| *index != missing);
                 kept.map(|(_, line)| (*line).to_owned()).collect()
             });
-            assert_ne!(outcome_of(copy.path(), &line), Outcome::Passed, "{} without line {}", run.display(), missing + 1);
+            assert_ne!(
+                outcome_of(copy.path(), &line),
+                Outcome::Passed,
+                "{} without line {}",
+                run.display(),
+                missing + 1
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! microvm without ACPI boots fastest. It needs `tsc_early_khz` and `tsc=reliable`, as it has no other clock to
 //! calibrate the TSC by: without them some boots hang. `nolapic_timer` takes the PIT, which TCG serves
-//! more cheaply. The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
+//! more cheaply. `reboot=t` resets by a triple fault, as there is no keyboard controller to wait for. The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
 //! path to guess, and their end is seen at once.
 
 use std::{fmt::Write as _, os::fd::RawFd, path::Path};
@@ -60,7 +60,8 @@ pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends<'_>) -> Vec<String> {
 
 fn cmdline(spec: &VmSpec, tsc_khz: u64) -> String {
     let mut line =
-        "console=ttyS0 panic=-1 oops=panic quiet loglevel=5 nokaslr nolapic_timer tsc=reliable".to_owned();
+        "console=ttyS0 reboot=t panic=-1 oops=panic quiet loglevel=5 nokaslr nolapic_timer tsc=reliable"
+            .to_owned();
     // Writing to a String cannot fail.
     let _ = write!(line, " tsc_early_khz={tsc_khz}");
     if spec.share.is_some() {
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(line.lines().count(), 1);
         assert!(line.starts_with("qemu-system-x86_64 -nodefaults"), "{line}");
         assert!(
-            line.contains("'console=ttyS0 ") && line.contains(" tsc_early_khz=2400000 audit=1'"),
+            line.contains("'console=ttyS0 reboot=t ") && line.contains(" tsc_early_khz=2400000 audit=1'"),
             "{line}"
         );
         assert!(!line.contains("vhost-user-fs"), "{line}");
