@@ -9,6 +9,8 @@ use std::{
 use nstrail_wire::scenario::Scenario;
 use thiserror::Error;
 
+use super::objection::{self, Objection};
+
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
 pub const EMBEDDED: [(&str, &str); 4] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
@@ -29,6 +31,8 @@ pub enum ScenarioError {
     Parse { path: PathBuf, message: String },
     #[error("{}: {field} is {found}, expected {expected}", path.display())]
     Value { path: PathBuf, field: &'static str, found: String, expected: &'static str },
+    #[error("{}: {objection}", path.display())]
+    Step { path: PathBuf, objection: Objection },
 }
 
 /// Names of the embedded scenarios.
@@ -98,6 +102,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Scenario, ScenarioError> {
     if scenario.steps.is_empty() {
         return wrong("step", &"empty", "at least one [[step]]");
     }
+    objection::check(&scenario).map_err(|objection| ScenarioError::Step { path: path(), objection })?;
     Ok(scenario)
 }
 

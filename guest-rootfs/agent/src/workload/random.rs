@@ -31,7 +31,7 @@ impl Random {
     /// True once in `every` times; never if that is 0.
     pub const fn once_in(&mut self, every: u32) -> bool {
         let next = self.next();
-        every != 0 && next % every as u64 == 0
+        every != 0 && next.is_multiple_of(every as u64)
     }
 }
 

@@ -135,7 +135,8 @@ pub struct Orphan {
 pub struct Made {
     pub actor: ActorId,
     pub local_pid: i32,
-    pub stack: Option<Stack>,
+    /// What it runs on if it shares its maker's memory: unmapped when this is dropped, after its end.
+    _stack: Option<Stack>,
 }
 
 /// The `CLONE_NEW*` bits of types.
@@ -271,7 +272,7 @@ pub fn make_child(
         inherited::close(pidfd);
     }
     hold(&format!("{:?} with flags {told_flags:#x}", make.told_call()), errno, expect)?;
-    Ok(errno.is_none().then_some(Made { actor, local_pid: result as i32, stack }))
+    Ok(errno.is_none().then_some(Made { actor, local_pid: result as i32, _stack: stack }))
 }
 
 fn clone_args(make: &Make, pidfd: &mut RawFd, pid_one: &i32) -> CloneArgs {
@@ -425,6 +426,7 @@ pub fn see_off(task: &mut Task, made: &Made, make: &Make, death: Death) -> Resul
         // Nobody can wait for a thread: it is over when its number names nobody.
         // SAFETY: plain system calls without pointers; signal 0 is never delivered.
         while unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), made.local_pid, 0) } == 0 {
+            // SAFETY: plain system call.
             unsafe { libc::sched_yield() };
         }
         return gave_up(task);

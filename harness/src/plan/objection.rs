@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What no type can say about a scenario: steps that cannot work where they stand.
+//!
+//! The agent would find most of these too, but in a guest, minutes later, and some only as a silence. What the *kernel*
+//! refuses is not objected to: a scenario may expect that.
+
+use nstrail_wire::{
+    fact::ProbeKind,
+    namespace::NamespaceType,
+    rule::{Rule, RuleField, RuleList},
+    scenario::{Scenario, numbered, size},
+    step::{
+        Churn, Death, Exec, Fault, JoinBy, Nest, RuleStep, Setns, Spawn, SpawnCall, SpawnFlag, Step, Unshare,
+    },
+};
+use thiserror::Error;
+
+/// A step that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("step {step} {reason}")]
+pub struct Objection {
+    /// Its preorder number, from 0.
+    pub step: u32,
+    pub reason: String,
+}
+
+type Verdict = Result<(), Objection>;
+
+/// The first step that cannot work.
+///
+/// # Errors
+/// That step, and why.
+pub fn check(scenario: &Scenario) -> Verdict {
+    let mut outermost = Outermost { rules: Vec::new(), audit: true };
+    let mut place = Place::default();
+    for (number, step) in numbered(&scenario.steps, 0) {
+        if step.is_control() {
+            outermost.check(step, number)?;
+            // The stage that knew them is gone.
+            place = Place::default();
+        } else {
+            place.check(step, number)?;
+        }
+    }
+    let end = size(&scenario.steps).saturating_sub(1);
+    hold(outermost.audit, end, || "leaves audit off, and a run ends with a marker in the log".into())?;
+    hold(outermost.rules.is_empty(), end, || {
+        format!("leaves rule `{}` standing", outermost.rules.join("`, `"))
+    })
+}
+
+fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Objection { step, reason: reason() }) }
+}
+
+/// What the agent's main task has done so far.
+struct Outermost {
+    rules: Vec<String>,
+    audit: bool,
+}
+
+impl Outermost {
+    fn check(&mut self, step: &Step, number: u32) -> Verdict {
+        match step {
+            Step::Fence {} => {
+                hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
+            }
+            Step::Audit { enabled } => {
+                self.audit = *enabled;
+                Ok(())
+            }
+            Step::Rule(RuleStep::Add(rule)) => {
+                let key = &rule.key;
+                hold(!self.rules.contains(key), number, || {
+                    format!("adds rule `{key}`, which stands already")
+                })?;
+                self.rules.push(key.clone());
+                check_rule(rule, number)
+            }
+            Step::Rule(RuleStep::Remove(key)) => {
+                let known = self.rules.len();
+                self.rules.retain(|rule| rule != key);
+                hold(self.rules.len() < known, number, || {
+                    format!("removes rule `{key}`, which does not stand")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_rule(rule: &Rule, number: u32) -> Verdict {
+    let key = &rule.key;
+    for call in &rule.calls {
+        hold(call.list() == rule.list, number, || {
+            format!("adds rule `{key}` for {call:?}, which belongs into list {:?}", call.list())
+        })?;
+    }
+    for field in &rule.fields {
+        let list = match field {
+            RuleField::A0(_) => RuleList::Exit,
+            RuleField::RecordType(_) => RuleList::Exclude,
+        };
+        hold(list == rule.list, number, || {
+            format!("adds rule `{key}` with {field:?}, which belongs into list {list:?}")
+        })?;
+    }
+    hold(rule.list != RuleList::Exclude || !rule.fields.is_empty(), number, || {
+        format!("adds rule `{key}`, which would exclude every record, fences too")
+    })
+}
+
+/// What is known of the task that does a step.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// Labels that a setns can name.
+    labels: Vec<String>,
+    /// Labels of children that wait.
+    waiting: Vec<String>,
+    /// Outside the initial user namespace, or pid namespace.
+    user: bool,
+    pid: bool,
+    thread: bool,
+    /// Somebody's memory is shared without vfork: an exec would leave the maker waiting.
+    lends_memory: bool,
+    /// Its maker adopts whom it leaves behind.
+    adopted: bool,
+    /// It is an init: whom it leaves behind dies with it.
+    init: bool,
+    /// It will be killed.
+    doomed: bool,
+    /// It will be killed as an init, and all below with it.
+    doomed_with_all: bool,
+}
+
+impl Place {
+    fn walk(&mut self, steps: &[Step], first: u32) -> Verdict {
+        let last = steps.len().saturating_sub(1);
+        for (position, (number, step)) in numbered(steps, first).enumerate() {
+            if let Step::Exec(Exec { expect: None, .. }) = step {
+                hold(position == last, number, || {
+                    "is an exec with steps behind it (hint: put them inside)".into()
+                })?;
+            }
+            self.check(step, number)?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, step: &Step, number: u32) -> Verdict {
+        match step {
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } => {
+                hold(false, number, || "is for the outermost list (fence, rule, audit)".into())
+            }
+            Step::Spawn(spawn) => self.spawn(spawn, number),
+            Step::Unshare(unshare) => self.unshare(unshare, number),
+            Step::Setns(setns) => self.setns(setns, number),
+            Step::Exec(exec) => self.exec(exec, number),
+            Step::Probe(kind) => self.probe(*kind, number),
+            Step::DropCapabilities {} => Ok(()),
+            Step::Limit { .. } => {
+                hold(self.user, number, || "would limit the guest's own user namespace".into())
+            }
+            Step::Release { label } => {
+                let known = self.waiting.len();
+                self.waiting.retain(|waiting| waiting != label);
+                hold(self.waiting.len() < known, number, || {
+                    format!("releases `{label}`, which is not the label of a task that this task made")
+                })
+            }
+            Step::Nest(nest) => self.nest(nest, number),
+            Step::Churn(churn) => check_churn(churn, number),
+        }
+    }
+
+    /// The place of a task made here.
+    fn below(&self, flags: &[NamespaceType]) -> Self {
+        Self {
+            labels: self.labels.clone(),
+            user: self.user || flags.contains(&NamespaceType::User),
+            pid: self.pid || flags.contains(&NamespaceType::Pid),
+            init: flags.contains(&NamespaceType::Pid),
+            doomed_with_all: self.doomed_with_all,
+            ..Self::default()
+        }
+    }
+
+    fn spawn(&mut self, spawn: &Spawn, number: u32) -> Verdict {
+        check_call(spawn, number)?;
+        if spawn.expect.is_some() {
+            return hold(
+                spawn.inside.is_empty() && spawn.label.is_none() && spawn.death == Death::Exit,
+                number,
+                || "is expected to fail, so it can have no steps inside, label or death".into(),
+            );
+        }
+        hold(spawn.fault.is_none(), number, || "has a fault but expects no failure".into())?;
+        let has = |flag| spawn.with.contains(&flag);
+        let thread = has(SpawnFlag::Thread);
+        let shares = spawn.call == SpawnCall::Vfork || has(SpawnFlag::Vm);
+        let parent = has(SpawnFlag::Parent);
+        let simple = spawn.label.is_none() && spawn.death == Death::Exit;
+        hold(simple || !(shares || parent), number, || {
+            "shares memory or its maker's parent, so it can only exit, and have no label".into()
+        })?;
+        hold(spawn.label.is_none() || spawn.death == Death::Exit, number, || {
+            "has a label, so it ends by its release".into()
+        })?;
+        let pid = spawn.flags.contains(&NamespaceType::Pid);
+        if spawn.death == Death::Orphan || parent {
+            hold(self.adopted && !pid, number, || {
+                "is left to its maker's parent, which only another spawn's maker can be, and not from a new pid namespace".into()
+            })?;
+            hold(spawn.death != Death::Orphan || !self.init, number, || {
+                "would outlive the init of its pid namespace".into()
+            })?;
+        }
+        hold(spawn.label.is_none() || !self.doomed || self.doomed_with_all, number, || {
+            "waits for a maker that will be killed (hint: kill a spawn with `pid`, and all below die with it)"
+                .into()
+        })?;
+        let mut inside = Self {
+            thread,
+            lends_memory: shares && spawn.call != SpawnCall::Vfork && !has(SpawnFlag::Vfork),
+            adopted: !shares && !parent && spawn.death == Death::Exit && spawn.label.is_none(),
+            doomed: self.doomed_with_all || spawn.death == Death::Kill,
+            doomed_with_all: self.doomed_with_all || spawn.death == Death::Kill && pid,
+            ..self.below(&spawn.flags)
+        };
+        inside.walk(&spawn.inside, number + 1)?;
+        if let Some(label) = &spawn.label {
+            let reserved = label == "self" || label == "init" || self.labels.contains(label);
+            hold(!reserved, number, || format!("has the label `{label}`, which means another task already"))?;
+            self.labels.push(label.clone());
+            self.waiting.push(label.clone());
+        }
+        Ok(())
+    }
+
+    fn unshare(&mut self, unshare: &Unshare, number: u32) -> Verdict {
+        hold(!unshare.flags.is_empty() || unshare.unknown != 0, number, || "unshares nothing".into())?;
+        let unknown = u64::from(unshare.unknown);
+        hold(unknown & nstrail_wire::namespace::CLONE_NEW_ALL == 0, number, || {
+            "has namespace types among its unknown bits (hint: name them in flags)".into()
+        })?;
+        self.user |= unshare.expect.is_none() && unshare.flags.contains(&NamespaceType::User);
+        Ok(())
+    }
+
+    fn setns(&mut self, setns: &Setns, number: u32) -> Verdict {
+        hold(!setns.types.is_empty(), number, || "joins nothing".into())?;
+        let target = &setns.target;
+        let known = target == "self" || target == "init" || self.labels.contains(target);
+        hold(known || matches!(setns.by, JoinBy::OrdinaryFile | JoinBy::ClosedFile), number, || {
+            format!("joins `{target}`, which is no label of an earlier task (hint: or `self`, `init`)")
+        })?;
+        self.user |= setns.expect.is_none() && setns.types.contains(&NamespaceType::User);
+        Ok(())
+    }
+
+    fn exec(&mut self, exec: &Exec, number: u32) -> Verdict {
+        if exec.expect.is_some() {
+            return hold(exec.inside.is_empty(), number, || {
+                "is expected to fail, so it can have no steps inside".into()
+            });
+        }
+        hold(!self.thread && !self.lends_memory, number, || {
+            "is an exec in a task that shares its maker's memory (hint: vfork can)".into()
+        })?;
+        self.walk(&exec.inside, number + 1)
+    }
+
+    fn probe(&self, kind: ProbeKind, number: u32) -> Verdict {
+        let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange);
+        hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {
+            format!(
+                "is a probe {kind:?} outside the initial user namespace, where audit refuses it (hint: syscall, seccomp)"
+            )
+        })?;
+        hold(!(self.pid && kind == ProbeKind::ConfigChange), number, || {
+            "is a probe ConfigChange outside the initial pid namespace, where audit refuses it".into()
+        })
+    }
+
+    fn nest(&self, nest: &Nest, number: u32) -> Verdict {
+        let spawn = Spawn {
+            call: nest.call,
+            flags: nest.flags.clone(),
+            with: Vec::new(),
+            inside: Vec::new(),
+            death: Death::Exit,
+            label: None,
+            fault: None,
+            expect: None,
+        };
+        check_call(&spawn, number)?;
+        hold((1..=1000).contains(&nest.depth), number, || {
+            format!("nests {} deep, expected 1 to 1000", nest.depth)
+        })?;
+        let mut level = self.below(&nest.flags);
+        level.walk(&nest.each, number + 1)?;
+        level.walk(&nest.inside, number + 1 + size(&nest.each))
+    }
+}
+
+/// Calls and flags that do not go together because one cannot express the other.
+fn check_call(spawn: &Spawn, number: u32) -> Verdict {
+    let has = |flag| spawn.with.contains(&flag);
+    let bare = matches!(spawn.call, SpawnCall::Fork | SpawnCall::Vfork);
+    hold(!bare || spawn.flags.is_empty() && spawn.with.is_empty(), number, || {
+        format!(
+            "passes flags to {:?}, which takes none (hint: clone, with `vm` and `vfork` for a vfork)",
+            spawn.call
+        )
+    })?;
+    let clone3 = spawn.call == SpawnCall::Clone3;
+    hold(clone3 || !spawn.flags.contains(&NamespaceType::Time), number, || {
+        "passes `time` to clone, where its bit is part of the exit signal (hint: clone3 or unshare)".into()
+    })?;
+    hold(clone3 || !has(SpawnFlag::IntoCgroup), number, || {
+        "passes `into_cgroup` to another call than clone3".into()
+    })?;
+    let fits = match spawn.fault {
+        None => true,
+        Some(Fault::PidfdPointer) => has(SpawnFlag::Pidfd),
+        Some(Fault::Cgroup) => clone3 && has(SpawnFlag::IntoCgroup),
+        Some(Fault::Args | Fault::TakenPid | Fault::ExitSignal) => clone3,
+    };
+    hold(fits, number, || {
+        format!("has the fault {:?}, which its call or flags have no argument for", spawn.fault)
+    })?;
+    hold(!has(SpawnFlag::Thread) || !has(SpawnFlag::Pidfd), number, || {
+        "asks for a pidfd of a thread, which 6.12 and older refuse".into()
+    })
+}
+
+fn check_churn(churn: &Churn, number: u32) -> Verdict {
+    hold((1..=64).contains(&churn.workers) && churn.workers <= churn.containers, number, || {
+        format!(
+            "has {} workers for {} containers, expected 1 to 64 and no more than containers",
+            churn.workers, churn.containers
+        )
+    })?;
+    // RESERVED_PIDS is 300: below, a wrap never comes back to.
+    let least = 301 + 16 * churn.workers;
+    hold((least..=4_194_304).contains(&churn.pid_max), number, || {
+        format!("sets kernel.pid_max to {}, expected {least} to 4194304", churn.pid_max)
+    })?;
+    hold(!churn.kinds.is_empty(), number, || "has no kinds".into())?;
+    let everywhere = |kind: &ProbeKind| matches!(kind, ProbeKind::Syscall | ProbeKind::Seccomp);
+    hold(churn.probes.iter().all(everywhere), number, || {
+        "has probes that not every container can cause (hint: syscall and seccomp)".into()
+    })?;
+    hold(churn.probe_every == 0 || !churn.probes.is_empty(), number, || {
+        "is to probe, but has no probes".into()
+    })
+}
+
+#[cfg(test)]
+#[path = "objection_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One scenario for each objection, and what the embedded ones must cover.
+
+use std::path::Path;
+
+use super::*;
+use crate::plan::scenario::{EMBEDDED, parse};
+
+fn objection(steps: &str) -> String {
+    let text = format!("name = \"x\"\ndescription = \"y\"\n{steps}");
+    parse(&text, Path::new("x.toml")).expect_err(steps).to_string()
+}
+
+fn embedded(name: &str) -> Scenario {
+    let (_, text) = EMBEDDED.iter().find(|(known, _)| *known == name).unwrap();
+    parse(text, Path::new(name)).unwrap()
+}
+
+#[test]
+fn each_step_that_cannot_work_is_named_with_its_number() {
+    let step = |step: &str| format!("[[step]]\nfence = {{}}\n[[step]]\n{step}\n");
+    let cases = [
+        ("spawn = { call = \"fork\", inside = [{ fence = {} }] }", "step 2 is for the outermost list"),
+        ("spawn = { call = \"fork\", flags = [\"uts\"] }", "takes none"),
+        ("spawn = { call = \"clone\", flags = [\"time\"] }", "exit signal"),
+        ("spawn = { call = \"clone\", with = [\"into_cgroup\"] }", "into_cgroup"),
+        ("spawn = { call = \"clone\", fault = \"args\", expect = \"EFAULT\" }", "no argument"),
+        ("spawn = { call = \"clone3\", fault = \"args\" }", "expects no failure"),
+        (
+            "spawn = { call = \"clone\", expect = \"EPERM\", inside = [{ probe = \"syscall\" }] }",
+            "expected to fail",
+        ),
+        ("spawn = { call = \"vfork\", label = \"a\" }", "shares memory"),
+        ("spawn = { call = \"vfork\", death = \"kill\" }", "shares memory"),
+        ("spawn = { call = \"fork\", label = \"init\" }", "another task"),
+        ("spawn = { call = \"fork\", death = \"orphan\" }", "maker's parent"),
+        (
+            "spawn = { call = \"fork\", death = \"kill\", inside = [{ spawn = { call = \"fork\", label = \"a\" } }] }",
+            "step 2 waits for a maker",
+        ),
+        (
+            "spawn = { call = \"clone\", flags = [\"pid\"], inside = [{ spawn = { call = \"fork\", death = \"orphan\" } }] }",
+            "outlive the init",
+        ),
+        (
+            "spawn = { call = \"clone\", with = [\"vm\"], inside = [{ exec = {} }] }",
+            "step 2 is an exec in a task",
+        ),
+        ("spawn = { call = \"fork\", inside = [{ exec = {} }, { probe = \"syscall\" }] }", "steps behind it"),
+        ("unshare = { flags = [] }", "unshares nothing"),
+        ("setns = { types = [\"uts\"], target = \"pod\", by = \"pidfd\" }", "`pod`, which is no label"),
+        ("setns = { types = [], target = \"self\", by = \"pidfd\" }", "joins nothing"),
+        ("release = { label = \"pod\" }", "`pod`"),
+        ("limit = { type = \"uts\", max = 0 }", "guest's own"),
+        (
+            "spawn = { call = \"clone\", flags = [\"user\"], inside = [{ probe = \"user_message\" }] }",
+            "initial user namespace",
+        ),
+        (
+            "spawn = { call = \"clone\", flags = [\"pid\"], inside = [{ probe = \"config_change\" }] }",
+            "initial pid namespace",
+        ),
+        ("nest = { depth = 0, call = \"clone\", flags = [\"uts\"] }", "0 deep"),
+        ("rule = { remove = \"a\" }", "does not stand"),
+        (
+            "rule = { add = { key = \"a\", list = \"exit\", action = \"always\" } }",
+            "leaves rule `a` standing",
+        ),
+        ("rule = { add = { key = \"a\", list = \"exclude\", action = \"always\" } }", "every record"),
+        (
+            "rule = { add = { key = \"a\", list = \"exit\", action = \"always\", calls = [\"uring_mkdirat\"] } }",
+            "IoUring",
+        ),
+        ("audit = { enabled = false }", "leaves audit off"),
+    ];
+    for (text, expected) in cases {
+        let message = objection(&step(text));
+        assert!(message.contains(expected), "{text}\ngives {message}\nwhich lacks {expected}");
+        assert!(message.starts_with("x.toml: step "), "{message}");
+    }
+}
+
+#[test]
+fn a_churn_that_could_not_run_is_refused() {
+    let churn = |workers: u32, pid_max: u32, probes: &str| {
+        format!(
+            "[[step]]\n[step.churn]\ncontainers = 100\nworkers = {workers}\npid_max = {pid_max}\nkinds = [[\"uts\"]]\n\
+             probe_every = 1\nprobes = [{probes}]\nnest_every = 0\nfork_every = 0\nkill_every = 0\n"
+        )
+    };
+    assert!(objection(&churn(0, 1000, "")).contains("0 workers"));
+    assert!(objection(&churn(200, 1000, "")).contains("200 workers"));
+    assert!(objection(&churn(4, 300, "")).contains("pid_max to 300"));
+    assert!(objection(&churn(4, 1000, "\"login\"")).contains("not every container"));
+    assert!(objection(&churn(4, 1000, "")).contains("no probes"));
+}
+
+#[test]
+fn numbers_are_preorder_and_the_agents_walk_agrees() {
+    for (name, _) in EMBEDDED {
+        let scenario = embedded(name);
+        let preorder = scenario.preorder();
+        fn walk(steps: &[Step], first: u32, preorder: &[&Step]) {
+            for (number, step) in numbered(steps, first) {
+                assert_eq!(preorder[number as usize], step);
+                let mut inner = number + 1;
+                for part in step.parts() {
+                    walk(part, inner, preorder);
+                    inner += size(part);
+                }
+            }
+        }
+        walk(&scenario.steps, 0, &preorder);
+        assert_eq!(preorder.len(), size(&scenario.steps) as usize);
+    }
+}
+
+/// Successful spawns with a namespace type, and their steps.
+fn containers(scenario: &Scenario) -> Vec<&Spawn> {
+    let steps = scenario.preorder().into_iter();
+    steps
+        .filter_map(|step| match step {
+            Step::Spawn(spawn) if spawn.expect.is_none() && !spawn.flags.is_empty() => Some(spawn),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn smoke_has_an_event_from_inside_each_container() {
+    let smoke = embedded("smoke");
+    for spawn in containers(&smoke) {
+        let probes = spawn.inside.iter().any(|step| matches!(step, Step::Probe(_)));
+        assert!(probes, "{spawn:?}");
+    }
+    // A task that has moved itself is heard before it moves again (or, refused to, where it still is).
+    fn after_moves(steps: &[Step]) {
+        for (at, step) in steps.iter().enumerate() {
+            let moves = match step {
+                Step::Unshare(unshare) => unshare.expect.is_none(),
+                Step::Setns(setns) => setns.expect.is_none(),
+                _ => false,
+            };
+            if moves {
+                let heard = steps[at + 1..].iter().any(|later| matches!(later, Step::Probe(_)));
+                let ends_in_failures = steps[at + 1..]
+                    .iter()
+                    .all(|later| matches!(later, Step::Unshare(unshare) if unshare.expect.is_some()));
+                assert!(heard || ends_in_failures, "{step:?} among {steps:?}");
+            }
+            step.parts().into_iter().for_each(after_moves);
+        }
+    }
+    after_moves(&smoke.steps);
+}
+
+#[test]
+fn smoke_has_every_operation_of_g1_with_every_type_it_takes() {
+    let smoke = embedded("smoke");
+    let steps = smoke.preorder();
+    for r#type in NamespaceType::ALL {
+        for call in [SpawnCall::Clone, SpawnCall::Clone3] {
+            if call == SpawnCall::Clone && r#type == NamespaceType::Time {
+                continue;
+            }
+            let alone =
+                containers(&smoke).into_iter().any(|spawn| spawn.call == call && spawn.flags == [r#type]);
+            let all = containers(&smoke).into_iter().any(|spawn| spawn.call == call && spawn.flags.len() > 6);
+            assert!(alone && all, "{call:?} {type:?}");
+        }
+        let unshared = steps.iter().any(|step| {
+            matches!(step, Step::Unshare(unshare) if unshare.expect.is_none() && unshare.flags == [r#type])
+        });
+        assert!(unshared, "unshare {type:?}");
+        for by in [JoinBy::Nsfs, JoinBy::Pidfd] {
+            // A user namespace is joined by pidfd, together with what it owns.
+            let joined = steps.iter().any(|step| {
+                matches!(step, Step::Setns(s) if s.expect.is_none() && s.by == by && s.types.contains(&r#type))
+            });
+            assert!(joined || by == JoinBy::Nsfs && r#type == NamespaceType::User, "{by:?} {type:?}");
+        }
+    }
+    for kind in [
+        ProbeKind::UserMessage,
+        ProbeKind::Syscall,
+        ProbeKind::Seccomp,
+        ProbeKind::Login,
+        ProbeKind::ConfigChange,
+        ProbeKind::Packet,
+        ProbeKind::IoUring,
+        ProbeKind::Abend,
+    ] {
+        assert!(steps.iter().any(|step| matches!(step, Step::Probe(found) if *found == kind)), "{kind:?}");
+    }
+    assert!(steps.iter().any(|step| matches!(step, Step::Exec(exec) if exec.expect.is_none())));
+}
