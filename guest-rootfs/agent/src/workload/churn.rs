@@ -14,10 +14,13 @@ use nstrail_wire::{
 };
 
 use super::{
+    death::{Ending, Status, kill, reap, see_off},
     error::{Failed, StepError},
-    inherited, probe,
+    inherited,
+    pipe::Pipe,
+    probe,
     random::Random,
-    spawn::{Ending, Made, Make, Pipe, Status, kill, make_child, reap, see_off},
+    spawn::{Made, Make, make_child},
     task::Task,
 };
 
