@@ -131,7 +131,7 @@ impl Bench {
         let start = Instant::now();
         let status = Command::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-machine", "microvm,acpi=off,rtc=off", "-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-machine", "microvm,acpi=off", "-accel", "tcg,thread=multi", "-cpu", "max"])
             .args(["-smp", "2", "-m", "512M", "-serial", "null", "-append", &append])
             .arg("-kernel")
             .arg(kernel)

@@ -7,7 +7,7 @@
 //! the call, because that says which set the maker was in; a vfork's maker speaks only afterwards.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use nstrail_wire::{
     namespace::{CLONE_NEW_ALL, CLONE_THREAD, CLONE_VM, NamespaceEntry, NamespaceSet, NamespaceType},
 };
 
-use super::{core::Core, event::ProbeEvent, finding::Raw, pairing::Move, sets::Definition};
+use super::{core::Core, event::ProbeEvent, finding::Raw, hash::Map, pairing::Move, sets::Definition};
 
 /// Which set a task is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,20 +221,20 @@ type WaitingProbe = (ActorId, u32, u64);
 pub(super) struct Ledger {
     pub position: u64,
     pub epoch: u64,
-    pub actors: HashMap<ActorId, Actor>,
+    pub actors: Map<ActorId, Box<Actor>>,
     /// Tasks to look at.
     pub ready: Vec<ActorId>,
     /// Probes that wait for their events, and events that wait for their probes.
-    pub probes: HashMap<(ProbeKind, u64), VecDeque<WaitingProbe>>,
-    pub events: HashMap<(ProbeKind, u64), VecDeque<ProbeEvent>>,
-    pub expectations: HashMap<(ProbeKind, u64), Expectation>,
+    pub probes: Map<(ProbeKind, u64), VecDeque<WaitingProbe>>,
+    pub events: Map<(ProbeKind, u64), VecDeque<ProbeEvent>>,
+    pub expectations: Map<(ProbeKind, u64), Expectation>,
     /// Audit is off.
     dark: bool,
     windows: u64,
     pub silent: Vec<SilentSet>,
     /// Failed calls by the caller's tid: epoch, position, fact.
-    pub failed: HashMap<u32, Vec<(u64, u64, Fact)>>,
-    pub held: HashMap<u32, Held>,
+    pub failed: Map<u32, Vec<(u64, u64, Fact)>>,
+    pub held: Map<u32, Held>,
     /// Tasks that are not over.
     alive: BTreeSet<ActorId>,
 }
@@ -272,7 +272,7 @@ impl Core {
         self.figures.facts += 1;
         let epoch = self.ledger.epoch;
         let id = fact.actor;
-        let actor = self.ledger.actors.entry(id).or_insert_with(|| Actor::new(id));
+        let actor = self.ledger.actors.entry(id).or_insert_with(|| Box::new(Actor::new(id)));
         if fact.number != actor.next {
             self.loss.ledger_fault(format!(
                 "the ledger of task {} goes from fact {} to {}",

@@ -12,7 +12,7 @@
 //! lacks something waits for a fence, at which all tasks are quiet.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ use super::{
     core::Core,
     event::{OpenEvent, ProbeEvent, token_in},
     finding::{Finding, Raw},
+    hash::Map,
     holes::Holes,
     invariant::Invariant,
     joined::ReleaseBy,
@@ -60,10 +61,10 @@ pub(super) type Loose = BTreeMap<(u32, Option<u64>), (u64, Vec<Arc<Raw>>)>;
 pub(super) struct Log {
     pub position: u64,
     pub epoch: u64,
-    open: HashMap<Stamp, OpenEvent>,
+    open: Map<Stamp, Box<OpenEvent>>,
     order: VecDeque<(u64, Stamp)>,
     held: VecDeque<Stamp>,
-    closed: HashMap<Stamp, Closed>,
+    closed: Map<Stamp, Closed>,
     closed_order: VecDeque<Stamp>,
     pub init: Option<Arc<Definition>>,
     /// Which types the kernel has, and whether it has `nsid=` lists: as the first definition says.
@@ -72,7 +73,7 @@ pub(super) struct Log {
     pub holes: Holes,
     /// Holes as they were at each fence that is not swept yet.
     pub holes_at: BTreeMap<u64, Holes>,
-    pub undefined: HashMap<u64, Undefined>,
+    pub undefined: Map<u64, Undefined>,
     pub loose: BTreeMap<u64, Loose>,
     pub ours: u64,
 }
@@ -166,7 +167,7 @@ impl Core {
             .push(Finding::new(Invariant::RecFormat, expected, format!("{:?}", error.found)).record(raw));
     }
 
-    fn open_event(&mut self, record: &Record<'_>, position: u64) -> OpenEvent {
+    fn open_event(&mut self, record: &Record<'_>, position: u64) -> Box<OpenEvent> {
         if let Some(event) = self.log.open.remove(&record.stamp) {
             return event;
         }
@@ -191,7 +192,7 @@ impl Core {
                 );
             }
         }
-        OpenEvent::new(position, self.log.epoch)
+        Box::new(OpenEvent::new(position, self.log.epoch))
     }
 
     /// Completes events whose window has passed.

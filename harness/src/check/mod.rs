@@ -12,6 +12,7 @@
 mod core;
 mod event;
 pub mod finding;
+mod hash;
 mod holes;
 pub mod invariant;
 pub mod joined;

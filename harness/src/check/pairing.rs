@@ -7,15 +7,15 @@
 //! numbers are the test) puts the tid aside until the next fence, where the two lists are aligned as
 //! wholes. What is left over then is missing, or unexplained.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use nstrail_audit::Op;
-use nstrail_wire::{fact::ActorId, namespace::NamespaceSet};
+use nstrail_wire::{
+    fact::ActorId,
+    namespace::{NamespaceEntry, NamespaceSet},
+};
 
-use super::{core::Core, ledger::Awaited, sets::Definition};
+use super::{core::Core, hash::Map, ledger::Awaited, sets::Definition};
 
 /// A move that the ledger tells of and the log must define.
 #[derive(Debug)]
@@ -38,14 +38,19 @@ struct TidQueue {
 
 #[derive(Debug, Default)]
 pub(super) struct Pairing {
-    tids: HashMap<u32, TidQueue>,
+    tids: Map<u32, TidQueue>,
     /// Definitions that no move explains.
     pub leftovers: Vec<Arc<Definition>>,
 }
 
 /// Whether a list of a record is what a task read: 0 in the census is an entry that could not be read.
+///
+/// An unreadable `pid_for_children` is one in which nobody was born yet, so it cannot be the task's own pid namespace.
 pub(super) fn same_set(list: &NamespaceSet, census: &NamespaceSet) -> bool {
+    let (own, children) = (list.get(NamespaceEntry::Pid), list.get(NamespaceEntry::PidForChildren));
+    let unborn = census.get(NamespaceEntry::PidForChildren) == 0 && census.get(NamespaceEntry::Pid) != 0;
     list.0.iter().zip(&census.0).all(|(listed, read)| *read == 0 || listed == read)
+        && !(unborn && own == children)
 }
 
 fn fits(pending: &Move, definition: &Definition) -> bool {

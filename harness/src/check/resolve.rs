@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nstrail_audit::{FlagNames, Op, model::BOOT};
 use nstrail_wire::{
     fact::{Act, ActorId, Call, Fact, Outcome, ProbeKind},
-    namespace::{CLONE_NEW_ALL, NamespaceEntry, NamespaceSet},
+    namespace::{CLONE_NEW_ALL, NamespaceEntry, NamespaceSet, NamespaceType},
 };
 
 use super::{
@@ -225,6 +225,7 @@ impl Core {
             before: 0,
         });
         self.check_set(birth.hold, parent_set, item, "of the maker before the call");
+        self.check_first_born(birth.hold, flags, parent_set, set, item);
         match &item.awaited {
             Awaited::Definition(definition) => {
                 let (position, fact) =
@@ -289,7 +290,7 @@ impl Core {
             self.enter(maker.hold);
         }
         let mut due = if moves { std::mem::take(&mut maker.due) } else { Vec::new() };
-        let state = self.ledger.actors.entry(child).or_insert_with(|| Actor::placeholder(child));
+        let state = self.ledger.actors.entry(child).or_insert_with(|| Box::new(Actor::placeholder(child)));
         if state.started || state.birth.is_some() {
             // Judged without this word, at a fence.
             self.unpin(&due);
@@ -610,6 +611,35 @@ impl Core {
         }
         let finding = self.with_lineage(finding, hold);
         self.findings.push(finding);
+    }
+
+    /// The first task born in a pending pid namespace shows which one its maker's definition had to list.
+    fn check_first_born(
+        &mut self,
+        maker: Hold,
+        flags: u64,
+        parent_set: &NamespaceSet,
+        set: &NamespaceSet,
+        item: &Item,
+    ) {
+        let Hold::Set(id) = maker else { return };
+        let unread =
+            parent_set.get(NamespaceEntry::PidForChildren) == 0 && parent_set.get(NamespaceEntry::Pid) != 0;
+        let born = set.get(NamespaceEntry::Pid);
+        if !unread || born == 0 || flags & NamespaceType::Pid.flag() != 0 {
+            return;
+        }
+        let Some(definition) = self.sets.get(id).map(|set| Arc::clone(&set.definition)) else { return };
+        let listed = definition.op.set.get(NamespaceEntry::PidForChildren);
+        if listed != born {
+            let finding = self.about(
+                Invariant::G2List,
+                format!("pid_for_children:{born}, in which this child was born"),
+                format!("pid_for_children:{listed}"),
+                &definition,
+            );
+            self.findings.push(finding.fact(item.position, &item.fact));
+        }
     }
 
     #[expect(

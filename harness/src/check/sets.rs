@@ -5,10 +5,7 @@
 //! left by the last member in the ledger. So the table grows with live containers, and with how far one
 //! stream is ahead of the other.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use nstrail_audit::{NsidOp, Op, Stamp, model::Lineage};
 use nstrail_wire::{
@@ -16,7 +13,7 @@ use nstrail_wire::{
     namespace::{NamespaceSet, NamespaceType},
 };
 
-use super::{finding::Raw, joined::ReleaseBy};
+use super::{finding::Raw, hash::Map, joined::ReleaseBy};
 
 /// A definition as it stands in the log.
 #[derive(Debug)]
@@ -199,12 +196,12 @@ struct Incarnation {
 /// All sets that are not done with.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
-    map: HashMap<u64, Set>,
+    map: Map<u64, Set>,
     boot: NamespaceSet,
-    incarnations: HashMap<(&'static str, u32), Incarnation>,
+    incarnations: Map<(&'static str, u32), Incarnation>,
     /// Sets released last, in the order of the log: what the log's side needs to know of them does not depend
     /// on when the ledger's side has done with them.
-    gone: HashMap<u64, Gone>,
+    gone: Map<u64, Gone>,
     gone_order: VecDeque<u64>,
 }
 

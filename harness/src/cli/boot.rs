@@ -100,6 +100,8 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
         cmdline: AUDIT_PARAMETERS
             .iter()
             .map(|parameter| (*parameter).to_owned())
+            // Who asks for the console wants all of it (KUnit reports on KERN_INFO).
+            .chain(args.console.then(|| "loglevel=7".to_owned()))
             .chain(guest.append)
             .collect(),
         run_dir: folder.path().to_owned(),

@@ -115,7 +115,7 @@ pub fn drive<S: JoinedSink>(
     let mut machine = vm::launch(spec)?;
     let started = machine.started();
     let ending = session.follow(&mut machine, scenario, seed, progress)?;
-    machine.shutdown();
+    session.console.extend(machine.shutdown());
     let vm = started.elapsed();
     session.capture.finish()?;
     let tail = Instant::now();
@@ -163,7 +163,7 @@ pub fn boot(spec: &VmSpec) -> Result<Booted, BootFailure> {
         }
     };
     let boot = machine.started().elapsed();
-    machine.shutdown();
+    console.extend(machine.shutdown());
     Ok(Booted { result, console, boot })
 }
 

@@ -14,3 +14,6 @@ mod words;
 pub use lineage::Lineage;
 pub use review::{Comparison, Mode, ReviewError, Shelf};
 pub use text::{Canonical, Title};
+
+#[cfg(test)]
+mod tests;

@@ -210,6 +210,8 @@ impl Written for Section {
         if let Some(lead) = &self.lead {
             lead.write_with(&self.release(), depth, count, names, out);
         }
+        // What is repeated together stands below the line with the count.
+        let depth = depth + usize::from(count > 1);
         for group in &self.groups.groups {
             group.body.write(depth, group.count, names, out);
         }

@@ -16,7 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::process::{ChildSpec, ProcessError, Sink};
+use crate::process::{ChildSpec, ProcessError, Sink, interrupt};
 
 /// How long a probe may take. A working KVM needs 0.1 s.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(3);
@@ -82,6 +82,9 @@ pub enum AcceleratorError {
     KvmUnusable(String),
     #[error("cannot write the probe to {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// The probe says nothing about KVM, so nothing is remembered.
+    #[error("the accelerator cannot be probed: {0}")]
+    Probe(#[source] ProcessError),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,7 +98,8 @@ struct Remembered {
 /// `/dev/kvm` change.
 ///
 /// # Errors
-/// If KVM was asked for and does not work, or the probe cannot be written.
+/// If KVM was asked for and does not work, or no probe can be made: QEMU is missing, or we are
+/// interrupted.
 pub fn decide(choice: AcceleratorChoice, qemu: &Path, cache: &Path) -> Result<Decision, AcceleratorError> {
     if choice == AcceleratorChoice::Tcg {
         let reason = "asked for".to_owned();
@@ -161,8 +165,21 @@ fn host_key(qemu: &Path) -> String {
     );
     // SAFETY: no arguments, cannot fail.
     let user = unsafe { libc::geteuid() };
-    let program = fs::metadata(qemu).map(|metadata| metadata.len()).unwrap_or_default();
-    format!("{} / {cpu} / {device} / user {user} / {} {program}", boot.trim(), qemu.display())
+    format!("{} / {cpu} / {device} / user {user} / {}", boot.trim(), program_identity(qemu))
+}
+
+/// Which QEMU it is: its file, found as the kernel's execvp would, with size and time. An upgrade
+/// changes one of them, and asking for `--version` would cost each run more.
+fn program_identity(qemu: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = match qemu.components().count() {
+        1 => std::env::split_paths(&path).map(|folder| folder.join(qemu)).find(|file| file.is_file()),
+        _ => None,
+    };
+    let file = found.as_deref().unwrap_or(qemu);
+    let stat = fs::metadata(file).map_or((0, 0), |metadata| (metadata.len(), metadata.mtime()));
+    format!("{} {} {}", file.display(), stat.0, stat.1)
 }
 
 /// Boots the probe under KVM: `None` if it got through, otherwise what went wrong.
@@ -177,7 +194,7 @@ fn probe_kvm(qemu: &Path, cache: &Path) -> Result<Option<String>, AcceleratorErr
 /// Boots the probe: `None` if it got through, otherwise what went wrong.
 ///
 /// # Errors
-/// If the probe's file cannot be written.
+/// If the probe's file cannot be written, QEMU not be started, or we are interrupted.
 pub fn boot_probe(
     qemu: &Path,
     accelerator: Accelerator,
@@ -199,6 +216,12 @@ pub fn boot_probe(
         .limit(PROBE_LIMIT)
         .grace(Duration::ZERO)
         .run();
+    if interrupt::requested().is_some()
+        && let Err(error) = spawned
+    {
+        // The interrupt has killed it: that says nothing about KVM.
+        return Err(AcceleratorError::Probe(error));
+    }
     Ok(match spawned {
         Ok(_) => Some("the probe's guest reset itself".to_owned()),
         Err(error) if error.status().and_then(|status| status.code()) == Some(EXIT_STATUS) => None,
@@ -209,7 +232,7 @@ pub fn boot_probe(
             "the probe's QEMU ended with {status}{}",
             tail.last().map_or_else(String::new, |line| format!(": {line}"))
         )),
-        Err(error) => Some(error.to_string()),
+        Err(error) => return Err(AcceleratorError::Probe(error)),
     })
 }
 
@@ -261,10 +284,19 @@ pub fn tsc_khz() -> u64 {
     static KHZ: OnceLock<u64> = OnceLock::new();
     *KHZ.get_or_init(|| {
         const WINDOW: Duration = Duration::from_millis(10);
+        // SAFETY: every x86-64 CPU has it, and Linux leaves it enabled.
+        let ticks = || unsafe { core::arch::x86_64::_rdtsc() };
+        // The tightest of some pairs: on a busy host we may be preempted between the two clocks, and the
+        // guest's clock would be wrong by that time's share of the window.
         let reading = || {
-            let before = Instant::now();
-            // SAFETY: every x86-64 CPU has it, and Linux leaves it enabled.
-            (before, unsafe { core::arch::x86_64::_rdtsc() })
+            let pair = |_| {
+                let before = ticks();
+                let now = Instant::now();
+                let after = ticks();
+                (after.wrapping_sub(before), now, before)
+            };
+            let (_, now, ticks) = (0..8).map(pair).min_by_key(|pair| pair.0).unwrap_or_else(|| pair(0));
+            (now, ticks)
         };
         let (from, ticks_from) = reading();
         let (to, ticks_to) = loop {
@@ -304,6 +336,28 @@ mod tests {
             (second.accelerator, second.reason, second.probed),
             (first.accelerator, first.reason, false)
         );
+    }
+
+    #[test]
+    fn a_missing_qemu_is_no_verdict_on_kvm() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = boot_probe(Path::new("/nowhere/qemu"), Accelerator::Kvm, cache.path()).unwrap_err();
+        assert!(matches!(error, AcceleratorError::Probe(_)), "{error}");
+    }
+
+    #[test]
+    fn the_tsc_is_measured_alike_each_time() {
+        let ticks = |window: Duration| {
+            let start = Instant::now();
+            // SAFETY: as above.
+            let from = unsafe { core::arch::x86_64::_rdtsc() };
+            std::thread::sleep(window);
+            // SAFETY: as above.
+            let to = unsafe { core::arch::x86_64::_rdtsc() };
+            (to - from) as f64 / start.elapsed().as_secs_f64() / 1000.0
+        };
+        let (long, short) = (ticks(Duration::from_millis(300)), tsc_khz() as f64);
+        assert!((long - short).abs() / long < 0.02, "{long} kHz against {short} kHz");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! The guest agent's binary: static, so that it runs as PID 1 of an empty initramfs.
 //!
 //! Looked for in this order: `$NSTRAIL_AGENT`; `target/agent/` of the checkout, built by cargo first if
-//! it is missing or older than its sources. It has a target folder of its own, because it is linked
+//! it is missing or older than its sources; outside of a checkout, `nstrail-agent` in the folder of our own
+//! program (an installed `nstrail`). It has a target folder of its own, because it is linked
 //! statically and the host's programs are not.
 
 use std::{
@@ -35,7 +36,8 @@ pub enum AgentError {
 pub fn load(root: &Path) -> Result<Vec<u8>, AgentError> {
     let path = match std::env::var_os("NSTRAIL_AGENT") {
         Some(path) => PathBuf::from(path),
-        None => built(root)?,
+        None if root.join(SOURCES[0]).is_dir() => built(root)?,
+        None => beside_us(),
     };
     fs::read(&path).map_err(|source| AgentError::Read { path, source })
 }
@@ -64,6 +66,11 @@ fn built(root: &Path) -> Result<PathBuf, AgentError> {
         let _ = file.set_modified(SystemTime::now());
     }
     Ok(binary)
+}
+
+/// Where an installed `nstrail` has its agent. Whether it is there shows when it is read.
+fn beside_us() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name("nstrail-agent")
 }
 
 /// Time of the newest file of a tree.

@@ -91,7 +91,11 @@ const PATTERNS: [(SplatKind, &str); 19] = [
     ),
     (SplatKind::SoftLockup, r"^watchdog: BUG: soft lockup"),
     (SplatKind::SlabCorruption, r"^BUG [a-zA-Z0-9_-]+.*: (Object|Redzone|Poison|Freechain|Left|Right)"),
-    (SplatKind::Oops, r"^(Oops[:!]|BUG: (unable to handle|kernel NULL pointer)|general protection fault)"),
+    // Up to 6.9 the trap's name comes first, without "Oops": `divide error: 0000 [#1]`.
+    (
+        SplatKind::Oops,
+        r"^(Oops[:!]|BUG: (unable to handle|kernel NULL pointer)|general protection fault|[a-z0-9 ]+: [0-9a-f]{4} \[#[0-9]+\])",
+    ),
     (
         SplatKind::Lockdep,
         r"^WARNING: (possible |bad unlock|inconsistent lock|suspicious RCU|held lock freed|Nested lock|lock held)|^\[ BUG: .* \]|^BUG: .*(lock held when returning|MAX_LOCK|MAX_STACK_TRACE)",
@@ -142,6 +146,7 @@ fn kind_of(text: &str) -> Option<SplatKind> {
         "WARN",
         "anic",
         "ops",
+        "[#",
         "fault",
         "stall",
         "INFO",
@@ -211,9 +216,16 @@ impl ConsoleWatch {
         self.open.replace(finding).map_or(Seen::Nothing, Seen::Whole)
     }
 
-    /// The splat that the console ended in.
-    pub fn finish(self) -> Option<ConsoleFinding> {
-        self.open
+    /// The kind of the splat that still waits for more lines.
+    #[must_use]
+    pub fn open_kind(&self) -> Option<SplatKind> {
+        self.open.as_ref().map(|finding| finding.kind)
+    }
+
+    /// The splat that still waits for more lines, taken as whole. Most kinds have no end mark: they
+    /// are over when the console falls silent or ends.
+    pub fn take(&mut self) -> Option<ConsoleFinding> {
+        self.open.take()
     }
 }
 
@@ -229,7 +241,7 @@ mod tests {
                 findings.push(finding);
             }
         }
-        findings.extend(watch.finish());
+        findings.extend(watch.take());
         findings
     }
 
@@ -278,6 +290,8 @@ mod tests {
             ),
             ("WARNING: possible circular locking dependency detected", SplatKind::Lockdep),
             ("WARNING: suspicious RCU usage", SplatKind::Lockdep),
+            ("divide error: 0000 [#1] PREEMPT SMP", SplatKind::Oops),
+            ("Oops: invalid opcode: 0000 [#1] SMP", SplatKind::Oops),
             ("rcu: INFO: rcu_sched self-detected stall on CPU", SplatKind::RcuStall),
             ("INFO: task x:1 blocked for more than 120 seconds.", SplatKind::HungTask),
             ("refcount_t: underflow; use-after-free.", SplatKind::Refcount),

@@ -20,7 +20,7 @@ use nstrail_wire::{
 };
 
 use super::{
-    BootFailure, Channel, VmEvent, VmSpec, accelerator, qemu, qmp, virtiofs,
+    BootFailure, Channel, ConsoleFinding, VmEvent, VmSpec, accelerator, qemu, qmp, virtiofs,
     wire::{self, Heard},
 };
 use crate::process::{Child, ChildSpec, Sink};
@@ -31,6 +31,9 @@ const QUEUE: usize = 64;
 const QUIT_GRACE: Duration = Duration::from_millis(500);
 /// How long QEMU may take to be gone after its channels have closed.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
+/// How long the guest may take to read a message. A message fits into the socket's buffer unless
+/// QEMU has stopped reading.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
 
 /// See the module. Dropping it kills QEMU and the daemon and waits for both.
 #[derive(Debug)]
@@ -63,6 +66,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
     let pair = || UnixStream::pair().map_err(BootFailure::Channel);
     let ((console, console_end), (qmp, qmp_end)) = (pair()?, pair()?);
     let ((control, control_end), (audit, audit_end)) = (pair()?, pair()?);
+    control.set_write_timeout(Some(SEND_LIMIT)).map_err(BootFailure::Channel)?;
     let ends = [console_end, qmp_end, control_end, audit_end].map(OwnedFd::from);
     let fds = [&ends[0], &ends[1], &ends[2], &ends[3]].map(|end| end.as_raw_fd());
     let arguments = qemu::arguments(
@@ -158,6 +162,10 @@ impl RunningVm {
             let wall = (self.started + self.spec.limits.wall).saturating_duration_since(Instant::now());
             let silence =
                 (self.last_sign + self.spec.limits.silence).saturating_duration_since(Instant::now());
+            // A guest that never falls silent has always something to be received.
+            if wall.is_zero() {
+                return VmEvent::WallLimit(self.spec.limits.wall);
+            }
             match self.heard.recv_timeout(wall.min(silence)) {
                 Ok(heard) => {
                     self.last_sign = Instant::now();
@@ -187,12 +195,33 @@ impl RunningVm {
         }
     }
 
-    /// Ends the machine: an orderly quit, then SIGKILL. What the guest still had to say is dropped.
-    pub fn shutdown(mut self) {
+    /// Ends the machine: an orderly quit, then SIGKILL of what is left. Gives the splats that nobody
+    /// has taken yet: one printed just before the end must not stay unseen. Frames that still come
+    /// are dropped.
+    pub fn shutdown(mut self) -> Vec<ConsoleFinding> {
+        let mut console = Vec::new();
         if qmp::quit(&self.qmp).is_ok() {
-            self.unblock();
-            // Whether it has gone or not, the drop does what is left.
-            let _ = self.qemu.wait_until(Instant::now() + QUIT_GRACE);
+            self.drain(&mut console, QUIT_GRACE);
+        }
+        if self.open_channels > 0 {
+            // An error can only say that it is gone already.
+            let _ = self.qemu.kill();
+            self.drain(&mut console, EXIT_GRACE);
+        }
+        console
+    }
+
+    /// Receives until every channel has ended, or until `limit`; keeps the console's findings.
+    fn drain(&mut self, console: &mut Vec<ConsoleFinding>, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.open_channels > 0 {
+            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Heard::Event(VmEvent::Console(finding))) => console.push(finding),
+                Ok(Heard::Event(_) | Heard::Line) if Instant::now() < deadline => {}
+                Ok(Heard::Closed) => self.open_channels -= 1,
+                Err(RecvTimeoutError::Disconnected) => self.open_channels = 0,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => return,
+            }
         }
     }
 

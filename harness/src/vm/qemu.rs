@@ -3,7 +3,9 @@
 //!
 //! microvm without ACPI boots fastest. It needs `tsc_early_khz` and `tsc=reliable`, as it has no other clock to
 //! calibrate the TSC by: without them some boots hang. `nolapic_timer` takes the PIT, which TCG serves
-//! more cheaply. `reboot=t` resets by a triple fault, as there is no keyboard controller to wait for. The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
+//! more cheaply. `reboot=t` resets by a triple fault, as there is no keyboard controller to wait for. The machine keeps
+//! its RTC although nobody needs the time: without it the kernel waits two seconds for an update flag that never
+//! clears (mc146818_avoid_UIP, 6.12). The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
 //! path to guess, and their end is seen at once.
 
 use std::{fmt::Write as _, os::fd::RawFd, path::Path};
@@ -36,7 +38,7 @@ pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends<'_>) -> Vec<String> {
     push(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     let memory = if ends.share.is_some() { ",memory-backend=ram" } else { "" };
-    push(&["-machine", &format!("microvm,acpi=off,rtc=off{memory}")]);
+    push(&["-machine", &format!("microvm,acpi=off,rtc=on{memory}")]);
     push(&["-accel", spec.accelerator.flag(), "-cpu", spec.accelerator.cpu()]);
     push(&["-smp", &spec.vcpus.to_string(), "-m", &format!("{}M", spec.memory_mib)]);
     if ends.share.is_some() {

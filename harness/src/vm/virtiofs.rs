@@ -3,14 +3,16 @@
 //!
 //! One daemon serves one guest and ends with it. We bind its socket before either side starts, so that nobody
 //! has to wait for it to appear, and it inherits the listening end. The socket lies in a private
-//! folder (0700) that goes away with the daemon.
+//! folder (0700), which the daemon removes as soon as QEMU has connected: from then on not even a SIGKILL
+//! of ours leaves anything behind.
 
 use std::{
     ffi::OsString,
+    fs::{self, Permissions},
     io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, RawFd},
-        unix::{net::UnixListener, process::CommandExt as _},
+        unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::ExitCode,
@@ -48,7 +50,11 @@ impl Daemon {
     /// # Errors
     /// If the socket cannot be made or the child not be started.
     pub fn start(folder: &Path, run_dir: &Path) -> Result<Self, BootFailure> {
-        let private = tempfile::Builder::new().prefix("nstrail-").tempdir().map_err(BootFailure::Channel)?;
+        let private = tempfile::Builder::new()
+            .prefix("nstrail-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(BootFailure::Channel)?;
         let socket = private.path().join("fs.sock");
         let listener = UnixListener::bind(&socket).map_err(BootFailure::Channel)?;
         let fd = listener.as_raw_fd();
@@ -136,8 +142,15 @@ fn serve(args: &[OsString]) -> Result<(), String> {
     )
     .map_err(|error| format!("daemon: {error:?}"))?;
     // SAFETY: our parent has made this descriptor for us, and nobody else here uses it.
-    let mut listener = unsafe { Listener::from_raw_fd(fd) };
+    let listener = unsafe { UnixListener::from_raw_fd(fd) };
+    let address = listener.local_addr().map_err(|error| format!("FD: {error}"))?;
+    let mut listener = Listener::from(listener);
     daemon.start(&mut listener).map_err(|error| format!("start: {error:?}"))?;
+    if let Some(socket) = address.as_pathname() {
+        // QEMU has connected. If this fails, our parent does it at the end.
+        let _ = fs::remove_file(socket);
+        let _ = socket.parent().map(fs::remove_dir);
+    }
     match daemon.wait() {
         Ok(()) | Err(HandleRequest(Disconnected)) => Ok(()),
         Err(error) => Err(format!("{error:?}")),

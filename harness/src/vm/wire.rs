@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
     sync::mpsc::SyncSender,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nstrail_wire::{
@@ -34,6 +35,12 @@ pub enum Heard {
 }
 
 const CHUNK: usize = 256 * 1024;
+/// A splat is over when the console has been silent for so long.
+const SPLAT_SILENCE: Duration = Duration::from_secs(1);
+/// The same for a panic, after which the machine is of no use any more.
+const PANIC_SILENCE: Duration = Duration::from_millis(300);
+/// A panic is told so long after its first line at the latest, however much it still prints.
+const PANIC_LIMIT: Duration = Duration::from_secs(1);
 
 fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(body)
@@ -111,13 +118,35 @@ pub fn read_console(
     let mut file = File::create(&log)?;
     thread("console", move || {
         let mut watch = ConsoleWatch::new();
+        let mut panic_since = None;
         let mut pending = Vec::new();
         let mut chunk = vec![0; 16 * 1024];
         loop {
-            let length = match stream.read(&mut chunk) {
+            let patience = watch.open_kind().map(|kind| match kind.is_fatal() {
+                true => {
+                    let seen = *panic_since.get_or_insert_with(Instant::now);
+                    PANIC_LIMIT.saturating_sub(seen.elapsed()).min(PANIC_SILENCE)
+                }
+                false => SPLAT_SILENCE,
+            });
+            let over = patience.is_some_and(|patience| patience.is_zero());
+            // A socket that takes no timeout has ended.
+            let length = match (over, stream.set_read_timeout(patience.filter(|_| !over))) {
+                (true, _) => Err(io::ErrorKind::WouldBlock.into()),
+                (false, Err(error)) => Err(error),
+                (false, Ok(())) => stream.read(&mut chunk),
+            };
+            let length = match length {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(finding) = watch.take() else { continue };
+                    if heard.send(Heard::Event(VmEvent::Console(finding))).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Err(_) => break,
             };
             // A full disk must not stop the watch; the capture's own files report it.
@@ -141,7 +170,7 @@ pub fn read_console(
         {
             let _ = heard.send(Heard::Event(VmEvent::Console(finding)));
         }
-        if let Some(finding) = watch.finish() {
+        if let Some(finding) = watch.take() {
             let _ = heard.send(Heard::Event(VmEvent::Console(finding)));
         }
         let _ = heard.send(Heard::Closed);

@@ -169,6 +169,24 @@ fn a_wrong_set_is_caught() {
 }
 
 #[test]
+fn a_pending_pid_namespace_that_nobody_can_read_is_checked() {
+    let pending = |from: &str, to: &str| {
+        let mut sim = Sim::new();
+        let stage = sim.clone(0, Call::Fork, 0);
+        sim.unshare(stage, NamespaceType::Pid.flag());
+        let init = sim.clone(stage, Call::Fork, 0);
+        sim.probe(init, ProbeKind::UserMessage);
+        sim.finish();
+        let at = at(&sim, with(&["op=unshare"]));
+        sim.log[at].body = sim.log[at].body.replace(from, to);
+        check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(pending("pid_for_children:1000", "pid_for_children:1000"), []);
+    assert!(pending("pid_for_children:1000", "pid_for_children:36").contains(&Invariant::G2List));
+    assert!(pending("pid_for_children:1000", "pid_for_children:1001").contains(&Invariant::G2List));
+}
+
+#[test]
 fn a_wrong_init_is_caught() {
     caught(Invariant::G2Init, |sim| drop(sim.log.remove(0)));
     caught(Invariant::G2Init, |sim| sim.log.swap(0, 2));

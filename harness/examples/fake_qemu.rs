@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A QEMU that misbehaves, for the tests of the VM stage (tests/vm_faults.rs).
+//!
+//! It is started by `vm::launch` like QEMU, understands as much of QEMU's command line as it needs to
+//! find its channels, and then does what the last part of its own name says: the tests link to it under
+//! those names. As `host` it is the other side: a program that launches a machine and waits to be killed.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::File,
+    io::{BufRead as _, BufReader, Write},
+    os::{fd::FromRawFd as _, unix::net::UnixStream},
+    path::Path,
+    process::exit,
+    thread,
+    time::Duration,
+};
+
+use nstrail::{
+    process::interrupt,
+    vm::{self, Accelerator, Limits, VmSpec},
+};
+use nstrail_wire::{
+    batch,
+    frame::{FrameEncoder, HEADER_LEN},
+    message::{self, GuestMessage, PROTOCOL},
+};
+
+/// Batches that `floods` sends.
+const FLOOD: u16 = 2000;
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    let mode = Path::new(&arguments[0]).file_name().unwrap().to_str().unwrap().to_owned();
+    if mode == "host" {
+        host(&arguments[1..]);
+    }
+    let mut machine = Machine::new(&arguments);
+    match mode.as_str() {
+        "exits-at-once" => {
+            eprintln!("fake_qemu: cannot set up guest memory 'ram'");
+            exit(1);
+        }
+        "hangs" => {}
+        "closes-its-channels" => {
+            machine.channels.clear();
+            drop(machine);
+            sleep_forever();
+        }
+        "chatters" => loop {
+            machine.console("[    1.0] random: crng init done");
+        },
+        "sends-garbage" => {
+            machine.hello();
+            machine.raw("control", b"Kernel command line: console=ttyS0\n");
+        }
+        "flips-a-bit" => {
+            machine.hello();
+            let mut frame = machine.frame("audit", b"a payload of the audit stream");
+            *frame.last_mut().unwrap() ^= 4;
+            machine.raw("audit", &frame);
+        }
+        "cuts-a-frame" => {
+            machine.hello();
+            let frame = machine.frame("audit", &[7; 100]);
+            machine.raw("audit", &frame[..HEADER_LEN + 60]);
+            exit(0);
+        }
+        "talks-nonsense" => {
+            let frame = machine.frame("control", &[0xff; 9]);
+            machine.raw("control", &frame);
+        }
+        "exits-in-the-middle" => {
+            machine.hello();
+            machine.message(&GuestMessage::Facts(Vec::new()));
+            exit(0);
+        }
+        "panics-and-hangs" => {
+            machine.hello();
+            machine.console("[    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000008");
+            machine.console("[    1.0] Kernel panic - not syncing: Fatal exception");
+            machine.console("[    1.0] Kernel Offset: disabled");
+        }
+        "panics-without-end" => {
+            machine.hello();
+            machine.console("[    1.0] Kernel panic - not syncing: Fatal exception");
+            loop {
+                machine.console("[    1.0]  ? x+0x1/0x2");
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        "splats-and-finishes" => {
+            machine.hello();
+            machine.console("[    1.0] WARNING: possible circular locking dependency detected");
+            machine.console("[    1.0] x/1 is trying to acquire lock:");
+            machine.message(&GuestMessage::Finished { workload_ns: 1, containers: 0, pid_rollovers: 0 });
+        }
+        "floods" => {
+            machine.hello();
+            for number in 0..FLOOD {
+                let mut payload = Vec::new();
+                batch::push(&mut payload, number, &[b'x'; 8000]);
+                let frame = machine.frame("audit", &payload);
+                machine.raw("audit", &frame);
+            }
+            machine.message(&GuestMessage::Finished { workload_ns: 1, containers: 0, pid_rollovers: 0 });
+        }
+        "ignores-quit" => {
+            machine.hello();
+            sleep_forever();
+        }
+        "runs" => machine.hello(),
+        other => {
+            eprintln!("fake_qemu: no behaviour is called {other}");
+            exit(64);
+        }
+    }
+    machine.obey();
+}
+
+fn sleep_forever() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// `KERNEL RUN_DIR SHARE QEMU`: launches a machine, says so, and waits for its end.
+fn host(arguments: &[String]) -> ! {
+    let [kernel, run_dir, share, qemu] = arguments else { exit(64) };
+    interrupt::install().unwrap();
+    let spec = VmSpec {
+        qemu: qemu.into(),
+        kernel: kernel.into(),
+        initrd: kernel.into(),
+        vcpus: 1,
+        memory_mib: 64,
+        accelerator: Accelerator::Tcg,
+        cmdline: Vec::new(),
+        run_dir: run_dir.into(),
+        share: Some(share.into()),
+        limits: Limits { wall: Duration::from_secs(60), silence: Duration::from_secs(60) },
+    };
+    let mut machine = vm::launch(&spec).unwrap();
+    println!("{:?}", machine.next_event());
+    println!("{:?}", machine.next_event());
+    drop(machine);
+    exit(0);
+}
+
+/// The channels, as QEMU finds them on its command line.
+struct Machine {
+    channels: BTreeMap<String, File>,
+    encoders: BTreeMap<String, FrameEncoder>,
+    _share: Option<UnixStream>,
+}
+
+impl Machine {
+    fn new(arguments: &[String]) -> Self {
+        let mut channels = BTreeMap::new();
+        let mut share = None;
+        for pair in arguments.windows(2).filter(|pair| pair[0] == "-chardev") {
+            let fields: BTreeMap<&str, &str> =
+                pair[1].split(',').filter_map(|field| field.split_once('=')).collect();
+            if let Some(fd) = fields.get("fd") {
+                // SAFETY: our parent has made these descriptors for us, each named once.
+                let file = unsafe { File::from_raw_fd(fd.parse().unwrap()) };
+                channels.insert(fields["id"].to_owned(), file);
+            } else if let Some(path) = fields.get("path") {
+                share = Some(UnixStream::connect(path).unwrap());
+            }
+        }
+        assert_eq!(channels.len(), 4, "console, qmp, control, audit: {channels:?}");
+        Self { channels, encoders: BTreeMap::new(), _share: share }
+    }
+
+    fn frame(&mut self, channel: &str, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        self.encoders.entry(channel.to_owned()).or_default().encode(payload, &mut frame).unwrap();
+        frame
+    }
+
+    /// A host that hangs up ends the machine.
+    fn raw(&mut self, channel: &str, bytes: &[u8]) {
+        if self.channels.get_mut(channel).unwrap().write_all(bytes).is_err() {
+            exit(0);
+        }
+    }
+
+    fn message(&mut self, message: &GuestMessage) {
+        let frame = self.frame("control", &message::encode(message).unwrap());
+        self.raw("control", &frame);
+    }
+
+    fn hello(&mut self) {
+        self.message(&GuestMessage::Hello {
+            protocol: PROTOCOL,
+            kernel_release: "6.12.0-fake".to_owned(),
+            cpus: 1,
+            booted_ns: 1,
+        });
+    }
+
+    fn console(&mut self, line: &str) {
+        self.raw("console", format!("{line}\r\n").as_bytes());
+    }
+
+    /// Does nothing but wait for QMP's quit.
+    fn obey(self) -> ! {
+        for line in BufReader::new(&self.channels["qmp"]).lines() {
+            if line.is_ok_and(|line| line.contains("\"quit\"")) {
+                exit(0);
+            }
+        }
+        sleep_forever();
+    }
+}
