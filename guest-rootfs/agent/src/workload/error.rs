@@ -6,7 +6,7 @@ use std::io;
 use nstrail_wire::errno::errno_name;
 use thiserror::Error;
 
-use super::spawn::Status;
+use super::death::Status;
 
 /// The end of a workload that did not get through.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     census,
+    death::{self, Ending, GAVE_UP, Kept},
     error::StepError,
     inherited::{self, EXECUTABLE},
     shared::Shared,
-    spawn::{self, Ending, GAVE_UP, Kept, Label},
+    spawn::Label,
     task::{Stage, Task, hold},
 };
 use crate::ledger::{self, Ledger};
@@ -108,7 +109,7 @@ pub fn entry(arguments: &[OsString]) -> ! {
             GAVE_UP
         }
     };
-    spawn::leave(false, status)
+    death::leave(false, status)
 }
 
 fn arrive(argument: Option<&str>) -> Result<(), String> {
@@ -129,18 +130,18 @@ fn arrive(argument: Option<&str>) -> Result<(), String> {
         .map_err(|error| (step, error))
         .and_then(|mut task| {
             task.walk(&inside, first).map_err(|failed| (failed.step, failed.error))?;
-            spawn::finish(&mut task, ending).map_err(|error| (task.step, error))
+            death::finish(&mut task, ending).map_err(|error| (task.step, error))
         });
     match result {
         Ok(()) => {
             if let Ending::BeKilled { .. } = ending {
-                spawn::await_death();
+                death::await_death();
             }
             Ok(())
         }
         Err((step, error)) => {
             shared.fail(step, &error.to_string());
-            spawn::leave(false, GAVE_UP)
+            death::leave(false, GAVE_UP)
         }
     }
 }

@@ -5,19 +5,21 @@
 //! done by a *stage*: a plain fork of the main task, single-threaded whatever the main task is, and gone before
 //! the next control step. Everything else descends from a stage.
 //!
-//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`]: making tasks; [`moves`], [`exec`]: moving.
+//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`]: making tasks; [`death`], [`pipe`]: their ends; [`moves`], [`exec`]: moving.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
 //! - [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
 mod census;
 mod cgroup;
 mod churn;
+mod death;
 mod error;
 mod exec;
 mod inherited;
 mod moves;
 mod nest;
 mod packet;
+mod pipe;
 mod privilege;
 mod probe;
 mod random;
@@ -39,13 +41,13 @@ use nstrail_wire::{
     step::{RuleStep, Step},
 };
 
-pub use self::{error::WorkloadError, exec::entry as exec_entry};
 use self::{
+    death::{GAVE_UP, Status},
     error::{Failed, StepError},
     shared::Shared,
-    spawn::GAVE_UP,
     task::{Origin, Stage, Task},
 };
+pub use self::{error::WorkloadError, exec::entry as exec_entry};
 use crate::{
     control::{AuditControl, AuditRule, RuleAction, RuleCalls, RuleField, RuleList},
     ledger::Ledger,
@@ -121,20 +123,20 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
                 GAVE_UP
             }
         };
-        spawn::leave(false, status);
+        death::leave(false, status);
     }
     let pid = inherited::check(pid.into()).map_err(StepError::call("fork")).map_err(trouble)? as i32;
     let after = census::namespaces().map_err(StepError::call("census")).map_err(trouble)?;
     let outcome = Outcome::Child { actor, tid: pid as u32 };
     let tell = |act| stage.ledger.write_main(act).map_err(StepError::call("ledger")).map_err(trouble);
     tell(Act::Operation { call: Call::Fork, flags: 0, passed: 0, outcome, before, after })?;
-    let (_, status) = spawn::wait(pid).map_err(trouble)?;
+    let (_, status) = death::wait(pid).map_err(trouble)?;
     tell(Act::Reaped { child: actor, tid: pid as u32, status })?;
     match (stage.shared.failure(), status) {
         (Some((step, reason)), _) => Err(WorkloadError { step: Some(step), reason }),
         (None, 0) => Ok(()),
         (None, status) => {
-            Err(trouble(StepError::Death { child: actor.0, status, expected: spawn::Status::Success }))
+            Err(trouble(StepError::Death { child: actor.0, status, expected: Status::Success }))
         }
     }
 }

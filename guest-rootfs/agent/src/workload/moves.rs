@@ -13,7 +13,7 @@ use super::{
     error::StepError,
     inherited::{self, MAIN, PROC},
     privilege,
-    spawn::{bits, pidfd_open},
+    spawn::{Label, bits, pidfd_open},
     task::{Task, hold},
 };
 
@@ -94,7 +94,7 @@ fn nsfs(task: &Task, target: &str, r#type: NamespaceType) -> Result<RawFd, StepE
     inherited::open_at(PROC, &path, libc::O_RDONLY).map_err(StepError::call("open of a namespace file"))
 }
 
-fn find<'a>(task: &'a Task, label: &str) -> Result<&'a super::spawn::Label, StepError> {
+fn find<'a>(task: &'a Task, label: &str) -> Result<&'a Label, StepError> {
     let found = task.labels.iter().rev().find(|known| known.name == label);
     found.ok_or_else(|| StepError::Label(label.to_owned()))
 }

@@ -7,8 +7,9 @@ use nstrail_wire::{
 };
 
 use super::{
+    death::{Ending, see_off},
     error::{Failed, StepError},
-    spawn::{Ending, Make, make_child, see_off},
+    spawn::{Make, make_child},
     task::Task,
 };
 

@@ -11,9 +11,10 @@ use nstrail_wire::{
 };
 
 use super::{
+    death::{Ending, Status, reap},
     error::{Failed, StepError},
     inherited, packet,
-    spawn::{Ending, Make, make_child},
+    spawn::{Make, make_child},
     task::Task,
     uring,
 };
@@ -114,5 +115,5 @@ fn abend(task: &mut Task) -> Result<(), StepError> {
     let make = Make::plain(SpawnCall::Fork, &[]);
     let made = make_child(task, &make, Ending::Exit, None, &body, None)?
         .ok_or(StepError::Scenario("fork was refused"))?;
-    super::spawn::reap(task, made.actor, made.local_pid, super::spawn::Status::Signal(libc::SIGSEGV))
+    reap(task, made.actor, made.local_pid, Status::Signal(libc::SIGSEGV))
 }

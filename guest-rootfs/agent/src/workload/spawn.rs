@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Making tasks, and seeing them off.
+//! Making tasks.
 //!
 //! A maker and the task that it made never run at the same time when they share memory, and with it libc's state:
 //! the child waits at a gate until its maker has told of the call, and then its maker waits until the
@@ -7,7 +7,6 @@
 
 use std::{
     ffi::c_void,
-    io,
     os::fd::RawFd,
     ptr,
     sync::atomic::{AtomicU32, Ordering},
@@ -15,7 +14,7 @@ use std::{
 
 use nstrail_wire::{
     errno::Errno,
-    fact::{Act, ActorId, Call, Outcome},
+    fact::{ActorId, Call, Outcome},
     namespace::{CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType},
     step::{Death, Fault, Spawn, SpawnCall, SpawnFlag, Step},
 };
@@ -23,27 +22,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cgroup::Cgroup,
+    death::{Ending, GAVE_UP, Kept, adopt, await_death, finish, kill, leave, see_off},
     error::{Failed, StepError},
     inherited::{self, PROC},
+    pipe::{Pipe, await_change, read_byte, wake},
     privilege,
     task::{Origin, Stage, Task, hold},
     trampoline::{CloneArgs, RawCall, Stack, make_task},
 };
 
-/// Exit status of a task that could not do its steps: the reason is in [`super::shared`].
-pub const GAVE_UP: libc::c_int = 97;
 /// An address that is never mapped (below `mmap_min_addr`).
 const UNMAPPED: u64 = 8;
-
-/// A labelled child that waits to be released.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Kept {
-    pub label: String,
-    pub actor: ActorId,
-    pub local_pid: i32,
-    /// A byte written here ends it.
-    pub release: RawFd,
-}
 
 /// A task whose namespaces can be joined by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,23 +41,6 @@ pub struct Label {
     /// In the initial pid namespace.
     pub tid: u32,
     pub pidfd: RawFd,
-}
-
-/// What a task does when its steps are done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ending {
-    Exit,
-    /// Says so at `ready`, then waits for a byte from `release`.
-    Wait {
-        ready: RawFd,
-        release: RawFd,
-        /// The other end of `release`: closed first, so that the maker's death is noticed.
-        releaser: RawFd,
-    },
-    /// Says so at `ready`, then waits to be killed.
-    BeKilled {
-        ready: RawFd,
-    },
 }
 
 /// How to make a task.
@@ -361,42 +333,6 @@ fn live(cradle: &Cradle<'_>) -> Result<Ending, Failed> {
     Ok(cradle.ending)
 }
 
-/// The last acts of a task whose steps are done. Returns before the exit, or the wait to be killed.
-pub fn finish(task: &mut Task, ending: Ending) -> Result<(), StepError> {
-    match ending {
-        Ending::Exit => task.end(),
-        Ending::Wait { ready, release, releaser } => {
-            inherited::close(releaser);
-            write_byte(ready)?;
-            inherited::close(ready);
-            if !read_byte(release)? {
-                // The maker was killed, and its pid namespace dies with it. Whether this task noticed that
-                // before its own death must not show in the ledger.
-                await_death();
-            }
-            task.end()
-        }
-        Ending::BeKilled { ready } => write_byte(ready),
-    }
-}
-
-/// Waits for SIGKILL.
-pub fn await_death() -> ! {
-    loop {
-        // SAFETY: plain system call without pointers.
-        unsafe { libc::pause() };
-    }
-}
-
-/// Ends the calling task, at once and without libc.
-pub fn leave(thread: bool, status: libc::c_int) -> ! {
-    let number = if thread { libc::SYS_exit } else { libc::SYS_exit_group };
-    loop {
-        // SAFETY: plain system call; it does not return.
-        unsafe { libc::syscall(number, status) };
-    }
-}
-
 fn announce(task: &Task) -> Result<(), StepError> {
     // SAFETY: plain system call.
     let local_pid = unsafe { libc::getpid() } as u32;
@@ -420,115 +356,6 @@ fn outlive_maker(task: &Task, orphan: Orphan) -> Result<(), StepError> {
     announce(task)
 }
 
-/// Waits for the end of a task, and tells of it.
-pub fn see_off(task: &mut Task, made: &Made, make: &Make, death: Death) -> Result<(), StepError> {
-    if make.flags & CLONE_THREAD != 0 {
-        // Nobody can wait for a thread: it is over when its number names nobody.
-        // SAFETY: plain system calls without pointers; signal 0 is never delivered.
-        while unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), made.local_pid, 0) } == 0 {
-            // SAFETY: plain system call.
-            unsafe { libc::sched_yield() };
-        }
-        return gave_up(task);
-    }
-    reap(task, made.actor, made.local_pid, death.into())
-}
-
-/// The end that a task must come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Success,
-    Signal(libc::c_int),
-}
-
-impl From<Death> for Status {
-    fn from(death: Death) -> Self {
-        match death {
-            Death::Exit | Death::Orphan => Self::Success,
-            Death::Kill => Self::Signal(libc::SIGKILL),
-        }
-    }
-}
-
-/// `wait` for a child, and the fact.
-pub fn reap(task: &mut Task, actor: ActorId, local_pid: i32, expected: Status) -> Result<(), StepError> {
-    let status = wait(local_pid)?.1;
-    let tid = task.stage.shared.tid(actor);
-    task.tell(Act::Reaped { child: actor, tid, status })?;
-    let as_expected = match expected {
-        Status::Success => status == 0,
-        // With or without a core dump.
-        Status::Signal(signal) => status & 0x7f == signal,
-    };
-    if as_expected {
-        return Ok(());
-    }
-    gave_up(task)?;
-    Err(StepError::Death { child: actor.0, status, expected })
-}
-
-/// An error that a task left behind ends its maker too.
-fn gave_up(task: &Task) -> Result<(), StepError> {
-    if task.stage.shared.failure().is_some() {
-        return Err(StepError::Scenario("a task inside gave up"));
-    }
-    Ok(())
-}
-
-/// Reaps one task that somebody else made.
-fn adopt(task: &mut Task) -> Result<(), StepError> {
-    let (local_pid, status) = wait(-1)?;
-    let actor = task
-        .stage
-        .shared
-        .recognise(local_pid as u32, task.set.get(NamespaceEntry::Pid))
-        .ok_or(StepError::Stranger(local_pid.into()))?;
-    let tid = task.stage.shared.tid(actor);
-    task.tell(Act::Reaped { child: actor, tid, status })?;
-    if status != 0 {
-        gave_up(task)?;
-        return Err(StepError::Death { child: actor.0, status, expected: Status::Success });
-    }
-    Ok(())
-}
-
-/// Does a [`Step::Release`].
-pub fn release(task: &mut Task, label: &str) -> Result<(), StepError> {
-    let at = task.kept.iter().position(|kept| kept.label == label);
-    let kept = task.kept.remove(at.ok_or_else(|| StepError::Label(label.to_owned()))?);
-    end_kept(task, kept)
-}
-
-/// Lets a labelled child go, and reaps it.
-pub fn end_kept(task: &mut Task, kept: Kept) -> Result<(), StepError> {
-    write_byte(kept.release)?;
-    reap(task, kept.actor, kept.local_pid, Status::Success)?;
-    inherited::close(kept.release);
-    Ok(())
-}
-
-/// Sends SIGKILL.
-pub fn kill(local_pid: i32) -> Result<(), StepError> {
-    // SAFETY: plain system call on a child that is not reaped yet.
-    inherited::check(unsafe { libc::kill(local_pid, libc::SIGKILL) }.into())
-        .map_err(StepError::call("kill"))?;
-    Ok(())
-}
-
-/// `waitpid`, for any kind of child.
-pub fn wait(local_pid: i32) -> Result<(i32, i32), StepError> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is writable.
-        let result = unsafe { libc::waitpid(local_pid, &raw mut status, libc::__WALL) };
-        match inherited::check(result.into()) {
-            Ok(pid) => return Ok((pid as i32, status)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(StepError::Call { what: "wait", source: error }),
-        }
-    }
-}
-
 /// `pidfd_open(2)`.
 pub fn pidfd_open(local_pid: i32) -> Result<RawFd, StepError> {
     // SAFETY: plain system call without pointers.
@@ -538,64 +365,4 @@ pub fn pidfd_open(local_pid: i32) -> Result<RawFd, StepError> {
     // SAFETY: plain system call on a descriptor that is open.
     unsafe { libc::fcntl(fd as RawFd, libc::F_SETFD, 0) };
     Ok(fd as RawFd)
-}
-
-/// A pipe between a maker and its child. Both ends are open in both until one closes them.
-#[derive(Clone, Copy, Debug)]
-pub struct Pipe {
-    pub read: RawFd,
-    pub write: RawFd,
-}
-
-impl Pipe {
-    pub fn new() -> Result<Self, StepError> {
-        let mut ends = [0; 2];
-        // SAFETY: `ends` has room for the two descriptors.
-        inherited::check(unsafe { libc::pipe(ends.as_mut_ptr()) }.into()).map_err(StepError::call("pipe"))?;
-        Ok(Self { read: ends[0], write: ends[1] })
-    }
-
-    /// Waits for the byte of a child that has done its steps, or finds that it died before.
-    pub fn await_byte(self) -> Result<(), StepError> {
-        inherited::close(self.write);
-        let done = read_byte(self.read)?;
-        inherited::close(self.read);
-        if done { Ok(()) } else { Err(StepError::Scenario("a task inside ended too early")) }
-    }
-
-    /// Waits until nobody else holds the writing end.
-    fn await_end(self) -> Result<(), StepError> {
-        inherited::close(self.write);
-        read_byte(self.read)?;
-        inherited::close(self.read);
-        Ok(())
-    }
-}
-
-fn write_byte(fd: RawFd) -> Result<(), StepError> {
-    // SAFETY: one byte of a constant.
-    let result = unsafe { libc::write(fd, b"!".as_ptr().cast(), 1) };
-    inherited::check(result as libc::c_long).map(drop).map_err(StepError::call("write to a pipe"))
-}
-
-/// False at the end of the pipe.
-fn read_byte(fd: RawFd) -> Result<bool, StepError> {
-    let mut byte = 0_u8;
-    // SAFETY: `byte` is writable.
-    let result = unsafe { libc::read(fd, (&raw mut byte).cast(), 1) };
-    inherited::check(result as libc::c_long).map(|n| n == 1).map_err(StepError::call("read from a pipe"))
-}
-
-fn await_change(word: &AtomicU32, from: u32) {
-    while word.load(Ordering::Acquire) == from {
-        // SAFETY: the word outlives the call; a wake-up without a change is caught by the loop.
-        unsafe {
-            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, from, ptr::null::<c_void>())
-        };
-    }
-}
-
-fn wake(word: &AtomicU32) {
-    // SAFETY: the word outlives the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     census::{self, Numbers},
     churn,
+    death::{self, Ending, Kept},
     error::{Failed, StepError},
     exec, moves, nest, privilege, probe,
     shared::Shared,
-    spawn::{self, Ending, Kept, Label},
+    spawn::{self, Label},
 };
 use crate::ledger::Ledger;
 
@@ -152,7 +153,7 @@ impl Task {
             Step::Probe(kind) => probe::cause(self, *kind),
             Step::DropCapabilities {} => privilege::drop_capabilities(),
             Step::Limit { r#type, max } => privilege::limit(*r#type, *max),
-            Step::Release { label } => spawn::release(self, label),
+            Step::Release { label } => death::release(self, label),
             Step::Nest(nest) => nest::step(self, nest, number),
             Step::Churn(churn) => churn::step(self, churn),
         }
@@ -161,7 +162,7 @@ impl Task {
     /// Last words: labelled children end before their maker, the youngest first.
     pub fn end(&mut self) -> Result<(), StepError> {
         while let Some(kept) = self.kept.pop() {
-            spawn::end_kept(self, kept)?;
+            death::end_kept(self, kept)?;
         }
         self.tell(Act::End)
     }
