@@ -16,6 +16,7 @@ impl Kind {
     pub const SYSCALL: Self = Self(1300);
     pub const PATH: Self = Self(1302);
     pub const CONFIG_CHANGE: Self = Self(1305);
+    pub const CWD: Self = Self(1307);
     pub const EOE: Self = Self(1320);
     pub const NETFILTER_PKT: Self = Self(1324);
     pub const SECCOMP: Self = Self(1326);

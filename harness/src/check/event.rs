@@ -12,6 +12,8 @@ use super::{finding::Raw, sets::Definition};
 const PRCTL_MAGIC: u64 = 0x6e73_7472;
 /// What a seccomp probe adds to its token.
 const SECCOMP_BASE: u64 = 1_000_000;
+/// What an io_uring probe does (include/uapi/linux/io_uring.h).
+const IORING_OP_MKDIRAT: u64 = 37;
 const TOKEN_KEY: &[u8] = b"nstrail-token-";
 
 /// An event that may still grow.
@@ -135,12 +137,17 @@ impl OpenEvent {
                 self.contextual = true;
                 self.acts = true;
                 self.pid_of(record);
-                // A worker's PATH records have no names, so the number of the task that submitted stands for a token.
-                if let Some(pid) = self.pid {
+                // Its PATH records have no name where a worker does it (seen on 6.12), so the pid stands for the token. An
+                // attempt that came back with EAGAIN is not the operation.
+                let done = record.field("success").is_some_and(|success| success.bytes() == b"yes");
+                let operation = record.field("uring_op").and_then(nstrail_audit::Value::decimal);
+                if let Some(pid) = self.pid
+                    && done
+                    && operation == Some(IORING_OP_MKDIRAT)
+                {
                     self.token_of(kind, ProbeKind::IoUring, u64::from(pid));
                 }
             }
-            Kind::PATH => self.contextual = true,
             Kind::LOGIN => {
                 self.contextual = true;
                 self.acts = true;
@@ -305,6 +312,8 @@ mod tests {
             (Kind::SECCOMP, "pid=7 syscall=110"),
             (Kind::NETFILTER_PKT, "saddr=10.0.0.1 daddr=10.0.0.2"),
             (Kind::ANOM_ABEND, "pid=7 sig=6"),
+            (Kind::URINGOP, "uring_op=37 success=no exit=-11 items=1 ppid=1 pid=7 uid=0"),
+            (Kind::URINGOP, "uring_op=18 success=yes exit=0 items=0 ppid=1 pid=7 uid=0"),
             (Kind::CONFIG_CHANGE, "op=add_rule key=\"nstrail-token-12x\" list=4"),
         ] {
             assert_eq!(taken(kind, body).token, None, "{body}");

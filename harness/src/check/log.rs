@@ -135,11 +135,9 @@ impl Core {
                 Err(error) => self.malformed(&error, &raw()),
             },
             _ => {
-                let tokenless = event.token.is_none();
                 event.take(&record);
                 let keep = match kind {
-                    Kind::EOE | Kind::PROCTITLE => false,
-                    Kind::PATH => tokenless && event.token.is_some(),
+                    Kind::EOE | Kind::PROCTITLE | Kind::PATH | Kind::CWD => false,
                     _ => event.raws.len() < 6,
                 };
                 if keep {

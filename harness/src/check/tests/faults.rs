@@ -456,7 +456,7 @@ fn a_missing_attribution_is_caught() {
         &["op=remove_rule"],
         &["auid=5 "],
         &["syscall=10000"],
-        &["nstrail-token-7"],
+        &["uring_op=37"],
         &["op=unshare", "auditnsid=0x3 "],
     ];
     for parts in EVENTS {
