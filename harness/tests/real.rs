@@ -4,6 +4,8 @@
 //! The kernels are built when the cache lacks them, which takes minutes; everything else takes seconds. The
 //! guests are run one after another, because they share two CPUs.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
