@@ -3,6 +3,7 @@
 //!
 //! A throw-away package outside of the checkout gets the layout of this one (snapshots in the package's root) and a
 //! pending file written by the same code as a run's; then the real program works on it.
+#![expect(clippy::unwrap_used, reason = "a test's set-up may panic as the test itself may")]
 
 use std::{
     env, fs,

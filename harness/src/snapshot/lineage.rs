@@ -118,8 +118,7 @@ impl Lineage {
     /// The open task `id`, which is made if nothing was heard of it yet.
     fn actor(&mut self, id: ActorId) -> &mut Actor {
         let incarnations = &mut self.incarnations;
-        let actor = self.actors.entry(id).or_insert_with(|| Actor::new(Membership::unknown(incarnations)));
-        actor
+        self.actors.entry(id).or_insert_with(|| Actor::new(Membership::unknown(incarnations)))
     }
 
     fn start(
