@@ -5,6 +5,13 @@
 //! find its channels, and then does what the last part of its own name says: the tests link to it under
 //! those names. As `host` it is the other side: a program that launches a machine and waits to be killed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a part of a test, seen by it alone"
+)]
+
 use std::{
     collections::BTreeMap,
     env,

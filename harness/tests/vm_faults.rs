@@ -2,6 +2,8 @@
 //! Faults of a machine, played by a fake QEMU (examples/fake_qemu.rs): each has its event, and after each
 //! nothing is left: no process, no socket, no temporary file.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},

@@ -457,7 +457,7 @@ impl Sim {
             }
             ProbeKind::IoUring => {
                 self.push(1336, serial, format!("uring_op=37 success=yes exit=0 items=1 ppid=1 pid={pid}"));
-                self.push(1302, serial, format!("item=0 name=(null) inode=1"));
+                self.push(1302, serial, "item=0 name=(null) inode=1".to_owned());
                 self.attribute(serial, id);
                 self.push(1320, serial, String::new());
             }
