@@ -8,9 +8,11 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -169,4 +171,94 @@ fn the_kunit_tests_of_the_series_pass() {
         .find(|line| line.contains("ok ") && line.ends_with(" audit_nsid"))
         .unwrap_or_else(|| panic!("no KUnit suite audit_nsid on the console\n{console}"));
     assert!(suite.trim_start().contains("ok "), "{suite}");
+}
+
+/// Processes whose command line names `folder`.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let needle = folder.to_str().unwrap().as_bytes();
+    let commands = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    commands
+        .filter(|command| command.windows(needle.len()).any(|window| window == needle))
+        .map(|command| text(&command).replace('\0', " "))
+        .collect()
+}
+
+#[test]
+fn an_interrupt_ends_the_guest_and_leaves_nothing_behind() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nstrail"))
+        .args(["run", "churn", "--snapshots", "off"])
+        .env("NSTRAIL_OUT", out.path())
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("churn: booting")), "it never booted");
+    // The guest runs when its console has been written to.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !processes_of(out.path()).iter().any(|command| command.contains("qemu-system")) {
+        assert!(Instant::now() < deadline, "QEMU never ran");
+        std::thread::yield_now();
+    }
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: a signal to our own child, which has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(70), "{rest:?}");
+    assert!(rest.last().unwrap().contains("exit code 70"), "{rest:?}");
+    assert_eq!(processes_of(out.path()), [""; 0]);
+    // What was gathered so far is kept.
+    let summary = summary(out.path());
+    assert_eq!(scenario(&summary, "churn")["reason"], "interrupted");
+    assert!(out.path().join("latest/6.12/churn/audit.log").is_file());
+}
+
+#[test]
+fn a_patch_that_does_not_apply_is_shown_with_what_stands_there() {
+    let out = tempfile::tempdir().unwrap();
+    let series = out.path().join("series");
+    fs::create_dir(&series).unwrap();
+    fs::write(
+        series.join("0001-wrong.patch"),
+        "From: A <a@localhost>\nSubject: [PATCH] wrong\n\n---\n--- a/kernel/audit.h\n+++ b/kernel/audit.h\n@@ -1,3 +1,3 @@\n no such line\n-nor this\n+at all\n or that\n",
+    )
+    .unwrap();
+    let output = expect(3, out.path(), &["apply", "--series", series.to_str().unwrap()]);
+    let message = text(&output.stderr);
+    for part in ["0001-wrong.patch", "kernel/audit.h", "hunk 1", "no such line", "exit code 3"] {
+        assert!(message.contains(part), "{part} is missing in\n{message}");
+    }
+}
+
+#[test]
+fn every_patch_is_clean_by_the_kernels_own_checkpatch() {
+    let out = tempfile::tempdir().unwrap();
+    let applied = text(&expect(0, out.path(), &["apply"]).stdout);
+    let tree = PathBuf::from(applied.lines().last().unwrap());
+    let mut patches: Vec<PathBuf> = fs::read_dir(root().join("patches/auditnsid/6.12"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("0000"))
+        .collect();
+    patches.sort();
+    assert!(patches.len() >= 6, "{patches:?}");
+    for patch in patches {
+        // FILE_PATH_CHANGES asks for a MAINTAINERS entry, which `kernel/audit*` is already: the cover letter argues it.
+        let output = Command::new(tree.join("scripts/checkpatch.pl"))
+            .args(["--strict", "--no-summary", "--terse", "--ignore", "FILE_PATH_CHANGES"])
+            .arg(&patch)
+            .current_dir(&tree)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}\n{}", patch.display(), text(&output.stdout));
+    }
 }
