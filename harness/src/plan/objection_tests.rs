@@ -165,6 +165,8 @@ fn smoke_has_every_operation_of_g1_with_every_type_it_takes() {
             }
             let alone =
                 containers(&smoke).into_iter().any(|spawn| spawn.call == call && spawn.flags == [r#type]);
+            // A network namespace costs as much as ten others: by clone3 it is made among the others only.
+            let alone = alone || call == SpawnCall::Clone3 && r#type == NamespaceType::Net;
             let all = containers(&smoke).into_iter().any(|spawn| spawn.call == call && spawn.flags.len() > 6);
             assert!(alone && all, "{call:?} {type:?}");
         }
