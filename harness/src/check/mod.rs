@@ -9,7 +9,9 @@
 //! joins probes to their events; [`resolve`] judges each task's facts in its program order; [`sweep`] judges at each fence
 //! what has to be complete. [`invariant`] lists what is judged, docs/invariants.md says why.
 
+mod attribution;
 mod core;
+mod definition;
 mod event;
 pub mod finding;
 mod hash;
@@ -19,7 +21,9 @@ pub mod joined;
 mod ledger;
 mod log;
 mod loss;
+mod numbering;
 mod pairing;
+mod release;
 mod resolve;
 pub mod result;
 mod sets;

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Events against the sets of the tasks that caused them (CONTRACT.md G7, G8).
+
+use std::sync::Arc;
+
+use nstrail_audit::model::BOOT;
+use nstrail_wire::{
+    fact::ProbeKind,
+    namespace::{NamespaceEntry, NamespaceSet},
+};
+
+use super::{
+    core::Core,
+    event::ProbeEvent,
+    finding::Finding,
+    invariant::Invariant,
+    ledger::{Actor, Awaited, Expectation, Hold, Item, probe_key},
+    log::attribution,
+};
+
+impl Core {
+    pub fn judge_probe(
+        &mut self,
+        actor: &mut Actor,
+        item: &Item,
+        kind: ProbeKind,
+        token: u64,
+        set: &NamespaceSet,
+    ) {
+        let key = probe_key(kind, token, item.fact.pid);
+        match &item.awaited {
+            Awaited::Event(event) => {
+                self.figures.probes += 1;
+                let due = std::mem::take(&mut actor.due);
+                self.check_due(&due, actor.last_position, event.first, item.position, &item.fact, item.epoch);
+                self.check_attribution(actor, item, kind, event);
+                let mut netns = None;
+                if kind == ProbeKind::Packet {
+                    netns = Some(set.get(NamespaceEntry::Net));
+                    self.check_netns(event, netns, Some(item));
+                }
+                if matches!(kind, ProbeKind::Packet | ProbeKind::ConfigChange) {
+                    let name = match actor.hold {
+                        Hold::Boot => Some(None),
+                        Hold::Set(id) => Some(Some(id)),
+                        Hold::Silent(_) | Hold::Unknown => None,
+                    };
+                    self.ledger.expectations.insert(key, Expectation { epoch: item.epoch, name, netns });
+                    self.more_events(key);
+                }
+                if kind == ProbeKind::IoUring
+                    && let Hold::Set(id) = actor.hold
+                {
+                    actor.uring.push(id);
+                    if let Some(set) = self.sets.get_mut(id) {
+                        set.uring = true;
+                    }
+                }
+            }
+            Awaited::NoEvent => {
+                let expected = format!("an event of kind {kind:?} with token {token}");
+                self.findings
+                    .push(Finding::new(Invariant::G7Probe, expected, "none").fact(item.position, &item.fact));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn check_attribution(&mut self, actor: &Actor, item: &Item, kind: ProbeKind, event: &ProbeEvent) {
+        let right = match actor.hold {
+            Hold::Boot => event.name.is_none(),
+            Hold::Set(id) => {
+                // A worker of io_uring keeps the set in which it was made.
+                let worker = kind == ProbeKind::IoUring && !event.syscall;
+                event.name == Some(id)
+                    || (worker && event.name.is_some_and(|name| actor.uring.contains(&name)))
+            }
+            Hold::Silent(index) => {
+                if let (Some(name), Some(set)) = (event.name, self.ledger.silent.get_mut(index))
+                    && let Some(raw) = event.raws.first()
+                {
+                    set.names.push((name, event.name_at, Arc::clone(raw)));
+                }
+                event.name.is_some()
+            }
+            Hold::Unknown => true,
+        };
+        // A packet may be logged on behalf of no task.
+        if right || (kind == ProbeKind::Packet && event.name.is_none()) {
+            return;
+        }
+        let (invariant, expected) = match (actor.hold, event.name) {
+            (Hold::Boot, Some(BOOT)) => return,
+            (Hold::Boot, _) => (Invariant::G7Boot, attribution(None)),
+            (Hold::Set(id), None) => (Invariant::G7Missing, attribution(Some(id))),
+            (Hold::Set(id), Some(_)) => (Invariant::G7Right, attribution(Some(id))),
+            _ => (Invariant::G7Missing, "the id of a set that was made while audit was off".to_owned()),
+        };
+        let finding = Finding::new(
+            invariant,
+            format!("{expected} in the event of a {kind:?} probe"),
+            attribution(event.name),
+        )
+        .records(&event.raws)
+        .fact(item.position, &item.fact);
+        let finding = self.with_lineage(finding, actor.hold);
+        self.findings.push(finding);
+    }
+
+    /// Later events of the same probe.
+    pub fn more_events(&mut self, key: (ProbeKind, u64)) {
+        let Some(expectation) = self.ledger.expectations.get(&key).cloned() else { return };
+        if self.ledger.probes.contains_key(&key) {
+            return;
+        }
+        while let Some(events) = self.ledger.events.get_mut(&key)
+            && events.front().is_some_and(|event| event.epoch == expectation.epoch)
+            && let Some(event) = events.pop_front()
+        {
+            if events.is_empty() {
+                self.ledger.events.remove(&key);
+            }
+            if expectation.netns.is_some() {
+                self.check_netns(&event, expectation.netns, None);
+            }
+            let Some(expected) = expectation.name else { continue };
+            let excused = key.0 == ProbeKind::Packet && event.name.is_none();
+            if event.name != expected && !excused {
+                let invariant = match (expected, event.name) {
+                    (None, _) => Invariant::G7Boot,
+                    (_, None) => Invariant::G7Missing,
+                    _ => Invariant::G7Right,
+                };
+                let expected = format!("{} in a later event of a {:?} probe", attribution(expected), key.0);
+                self.findings
+                    .push(Finding::new(invariant, expected, attribution(event.name)).records(&event.raws));
+            }
+        }
+    }
+
+    pub fn check_netns(&mut self, event: &ProbeEvent, expected: Option<u32>, item: Option<&Item>) {
+        // How many there are is checked when the event is complete.
+        if let (Some(found), Some(expected)) = (event.netns, expected)
+            && expected != 0
+            && found != expected
+        {
+            let mut finding =
+                Finding::new(Invariant::G8Right, format!("net:{expected}"), format!("net:{found}"))
+                    .records(&event.raws);
+            if let Some(item) = item {
+                finding = finding.fact(item.position, &item.fact);
+            }
+            self.findings.push(finding);
+        }
+    }
+
+    /// Events that name their task by pid only.
+    pub fn judge_loose(&mut self, epoch: u64) {
+        while let Some(entry) = self.log.loose.first_entry()
+            && *entry.key() <= epoch
+        {
+            for ((pid, name), (_, raws)) in entry.remove() {
+                // Named 0x1, or named after a release: reported where the record stands.
+                let Some(held) = self.ledger.held.get(&pid) else { continue };
+                if held.allows(name) || name == Some(BOOT) {
+                    continue;
+                }
+                let invariant = match (held.ids(), name) {
+                    ([None], _) => Invariant::G7Boot,
+                    (_, None) => Invariant::G7Missing,
+                    _ => Invariant::G7Right,
+                };
+                let expected: Vec<String> = held.ids().iter().map(|id| attribution(*id)).collect();
+                let finding = Finding::new(
+                    invariant,
+                    format!("{} in an event of pid {pid}", expected.join(" or ")),
+                    attribution(name),
+                );
+                self.findings.push(finding.records(&raws));
+            }
+        }
+    }
+}
