@@ -56,7 +56,8 @@ fn main() {
             sleep_forever();
         }
         "chatters" => loop {
-            machine.console("[    1.0] random: crng init done");
+            let frame = machine.frame("audit", b"one more");
+            machine.raw("audit", &frame);
         },
         "sends-garbage" => {
             machine.hello();

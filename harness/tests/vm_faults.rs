@@ -163,10 +163,16 @@ fn a_machine_that_never_falls_silent_reaches_the_wall_clock_limit() {
     let spec = VmSpec { limits: Limits { wall, silence: LONG }, ..bench.spec("chatters") };
     let start = Instant::now();
     let mut machine = vm::launch(&spec).unwrap();
-    let event = machine.next_event();
+    let event = loop {
+        match machine.next_event() {
+            // A reader slower than the guest: something is always waiting to be received.
+            VmEvent::Audit(_) => thread::sleep(Duration::from_millis(2)),
+            other => break other,
+        }
+        assert!(start.elapsed() < LONG / 2, "the wall clock limit is not kept");
+    };
     assert!(matches!(event, VmEvent::WallLimit(limit) if limit == wall), "{event:?}");
     drop(machine);
-    assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
     bench.assert_nothing_is_left();
 }
 
