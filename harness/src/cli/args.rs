@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// and reap containers, captures the audit log, and checks it against the auditnsid contract,
 /// against what really happened in the guest, and against reviewed snapshots.
 #[derive(Debug, Parser)]
-#[command(name = "nstrail", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "nstrail", version, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
