@@ -194,6 +194,9 @@ pub struct CheckArgs {
     /// Print the canonical form instead of the findings
     #[arg(long)]
     pub canonical: bool,
+    /// Print the ledger instead, one JSON object a line
+    #[arg(long, conflicts_with = "canonical")]
+    pub ledger: bool,
 }
 
 #[derive(Debug, Clone, Args)]

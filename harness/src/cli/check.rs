@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `nstrail check`: a recorded scenario again, without a VM.
 
-use std::path::Path;
+use std::{
+    io::{BufWriter, Write as _},
+    path::Path,
+};
 
 use nstrail::{
     check::Outcome as Checked,
@@ -21,6 +24,9 @@ pub fn check(args: &CheckArgs) -> Ending {
         Ok(folder) => folder,
         Err(error) => return Ending::Usage(format!("{}: {error}", args.dir.display())),
     };
+    if args.ledger {
+        return print_ledger(&folder);
+    }
     // out/RUN-ID/VERSION/SCENARIO
     let version = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let version = version.unwrap_or_default();
@@ -45,4 +51,23 @@ pub fn check(args: &CheckArgs) -> Ending {
         Checked::Failed => Outcome::Failed,
         Checked::Inconclusive => Outcome::Inconclusive,
     })
+}
+
+fn print_ledger(folder: &Path) -> Ending {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    let read = replay::facts(folder, &mut |fact| {
+        if written.is_ok() {
+            written = serde_json::to_writer(&mut out, &fact)
+                .map_err(std::io::Error::from)
+                .and_then(|()| writeln!(out));
+        }
+    });
+    match (read, written.and_then(|()| out.flush())) {
+        (Err(error), _) => Ending::Usage(error.to_string()),
+        // Whoever reads has seen enough.
+        (Ok(()), Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ending::Done,
+        (Ok(()), Err(error)) => Ending::error(&error),
+        (Ok(()), Ok(())) => Ending::Done,
+    }
 }

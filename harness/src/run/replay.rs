@@ -9,6 +9,7 @@ use std::{
 
 use nstrail_audit::record::{RecordError, split_line};
 use nstrail_wire::{
+    fact::Fact,
     frame::{FrameDecoder, FrameError},
     message::{self, GuestMessage, MessageError},
     scenario::Scenario,
@@ -42,6 +43,16 @@ pub fn scenario(folder: &Path) -> Result<Scenario, ReplayError> {
     let text =
         fs::read_to_string(&path).map_err(|source| ReplayError::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|error| ReplayError::Scenario { path, message: error.to_string() })
+}
+
+/// Gives every fact of the recording in `folder`, in order.
+///
+/// # Errors
+/// If its ledger cannot be read or is none.
+pub fn facts(folder: &Path, give: &mut dyn FnMut(Fact)) -> Result<(), ReplayError> {
+    let mut ledger = Ledger::open(folder.join(LEDGER))?;
+    while ledger.next(give)? {}
+    ledger.finish()
 }
 
 /// Checks the recording in `folder`.
@@ -95,20 +106,26 @@ impl Ledger {
     /// Gives the facts of the next frames to the checker.
     fn give<S: JoinedSink>(&mut self, checker: &mut Checker<S>, frames: u64) -> Result<(), ReplayError> {
         for _ in 0..frames {
-            let payload = self
-                .decoder
-                .next_frame()
-                .map_err(|source| ReplayError::Frame { path: self.path.clone(), source })?;
-            let Some(payload) = payload else { break };
-            let message: GuestMessage = message::decode(payload)
-                .map_err(|source| ReplayError::Message { path: self.path.clone(), source })?;
-            if let GuestMessage::Facts(facts) = message {
-                for fact in facts {
-                    checker.fact(fact);
-                }
+            if !self.next(&mut |fact| checker.fact(fact))? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Gives the facts of the next frame; false if there is none.
+    fn next(&mut self, give: &mut dyn FnMut(Fact)) -> Result<bool, ReplayError> {
+        let payload = self
+            .decoder
+            .next_frame()
+            .map_err(|source| ReplayError::Frame { path: self.path.clone(), source })?;
+        let Some(payload) = payload else { return Ok(false) };
+        let message: GuestMessage = message::decode(payload)
+            .map_err(|source| ReplayError::Message { path: self.path.clone(), source })?;
+        if let GuestMessage::Facts(facts) = message {
+            facts.into_iter().for_each(give);
+        }
+        Ok(true)
     }
 
     fn finish(&self) -> Result<(), ReplayError> {
