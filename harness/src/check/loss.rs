@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Proof that no record was lost, or the reasons why there is none (DESIGN.md: loss is never a pass).
+//! Proof that no record was lost, or the reasons why there is none (ARCHITECTURE.md: loss is never a pass).
 //!
 //! The kernel's `lost` counter alone proves little: exclude rules, a multicast overrun or anything while
 //! audit is disabled are not counted. So every part must hold: the counter unchanged, nothing queued,

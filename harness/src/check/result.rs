@@ -34,7 +34,7 @@ pub struct Figures {
     pub joined: u64,
 }
 
-/// The words for how a check ends (DESIGN.md, "Words").
+/// How a check ends, in the words of the reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -2,7 +2,7 @@
 //! Identity without numbers: what an auditnsid or a namespace *is* in the canonical form.
 //!
 //! An [`Origin`] stands for one auditnsid, or for one incarnation of a namespace, from the operation that
-//! made it on. Inode numbers are handed out again at once, to any type (KERNEL-NOTES.md), so
+//! made it on. Inode numbers are handed out again at once, to any type (proc_alloc_inum(), one IDA), so
 //! (type, inum) says nothing by itself: [`Incarnations`] keeps who holds a pair at the moment.
 //!
 //! Two origins become one when the subtrees that made them are folded into one: the copy then points at
