@@ -72,7 +72,7 @@ impl Make<'_> {
                 .env("CCACHE_DIR", folder)
                 // The same file in another tree is the same file: kbuild's paths are relative.
                 .env("CCACHE_NOHASHDIR", "1")
-                // One preprocessor run less per file , which costs more than the cache gives otherwise.
+                // One preprocessor run less per file.
                 .env("CCACHE_DEPEND", "1")
                 .env("CCACHE_MAXSIZE", "5G");
         }
