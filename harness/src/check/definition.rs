@@ -264,7 +264,8 @@ impl Core {
             if let Some(set) = self.sets.get_mut(from) {
                 set.untold = true;
                 if op.op != Op::Clone {
-                    set.leavers.push(Leaver { pid: op.pid, tid: op.tid, left: Left::Move(definition.stamp) });
+                    let left = Left::Move(definition.stamp);
+                    set.remember(Leaver { pid: op.pid, tid: op.tid, left, told: None });
                 }
             }
             return true;

@@ -7,7 +7,7 @@
 //! the call, because that says which set the maker was in; a vfork's maker speaks only afterwards.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -96,6 +96,8 @@ pub(super) struct Actor {
     gone: Option<u64>,
     /// It has left its set.
     pub left: bool,
+    /// By its own word alone.
+    pub left_softly: bool,
     pub due: Vec<u64>,
     /// Tasks that look at their queue again when this one's is empty.
     pub wakes: Vec<ActorId>,
@@ -130,6 +132,7 @@ impl Actor {
             ended: false,
             gone: None,
             left: false,
+            left_softly: false,
             due: Vec::new(),
             wakes: Vec::new(),
             uring: Vec::new(),
@@ -235,8 +238,8 @@ pub(super) struct Ledger {
     /// Failed calls by the caller's tid: epoch, position, fact.
     pub failed: Map<u32, Vec<(u64, u64, Fact)>>,
     pub held: Map<u32, Held>,
-    /// Tasks that are not over.
-    alive: BTreeSet<ActorId>,
+    /// Tasks that are not over, and whether they told their end.
+    alive: BTreeMap<ActorId, bool>,
 }
 
 /// Failed calls remembered for each tid.
@@ -272,8 +275,16 @@ impl Core {
         self.figures.facts += 1;
         let epoch = self.ledger.epoch;
         let id = fact.actor;
+        // Not the entry below: how long that is kept depends on the other stream.
+        let speaks = self.ledger.alive.get(&id) == Some(&false);
+        if !matches!(fact.act, Act::Start { .. }) && !speaks {
+            self.loss.ledger_fault(format!(
+                "fact {} of task {} comes before its start or after its end",
+                fact.number, id.0
+            ));
+        }
         let actor = self.ledger.actors.entry(id).or_insert_with(|| Box::new(Actor::new(id)));
-        if fact.number != actor.next {
+        if fact.number != actor.next && (speaks || matches!(fact.act, Act::Start { .. })) {
             self.loss.ledger_fault(format!(
                 "the ledger of task {} goes from fact {} to {}",
                 id.0, actor.next, fact.number
@@ -291,7 +302,7 @@ impl Core {
             Act::Start { parent, call, flags, parent_set, set } => {
                 self.figures.actors += 1;
                 actor.start_told = true;
-                self.ledger.alive.insert(id);
+                self.ledger.alive.insert(id, false);
                 actor.maker = *parent;
                 actor.thread = flags & CLONE_THREAD != 0;
                 actor.pid_namespace = set.get(NamespaceEntry::Pid);
@@ -338,6 +349,7 @@ impl Core {
             Act::End => {
                 actor.ended = true;
                 actor.ended_epoch = epoch;
+                self.ledger.alive.insert(id, true);
             }
             Act::Fence { .. } => {}
             Act::Audit(audit) => {
@@ -412,7 +424,7 @@ impl Core {
         let group: Vec<ActorId> = self
             .ledger
             .alive
-            .iter()
+            .keys()
             .copied()
             .filter(|id| self.ledger.actors.get(id).is_some_and(|actor| actor.group == group))
             .collect();
@@ -439,7 +451,7 @@ impl Core {
                 }
                 false
             };
-            let inside = self.ledger.alive.iter().copied();
+            let inside = self.ledger.alive.keys().copied();
             over.extend(inside.filter(lives_in).filter(|id| *id != ActorId(1)));
             over.sort_unstable();
             over.dedup();

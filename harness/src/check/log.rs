@@ -489,7 +489,8 @@ impl Core {
             let probe = ProbeEvent {
                 kind: event.token_kind,
                 first: event.first,
-                epoch: event.epoch,
+                // Where it is complete: an event that was held over a fence finds no partner before it.
+                epoch: self.log.epoch,
                 name,
                 name_at: event.names.first().map_or(event.first, |(_, at)| *at),
                 netns: event.netns.first().copied().flatten(),

@@ -87,12 +87,12 @@ impl Core {
     }
 
     /// A member leaves.
-    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64, told: Option<u64>) {
+    pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64) {
         let Hold::Set(id) = hold else { return };
         if let Some(set) = self.sets.get_mut(id)
             && set.members > 0
         {
-            set.leave(leaver, epoch, told);
+            set.leave(leaver, epoch);
             self.settle(id);
         }
     }
@@ -126,9 +126,10 @@ impl Core {
         for id in ended {
             let Some(actor) = self.ledger.actors.get_mut(&id) else { continue };
             actor.left = true;
+            actor.left_softly = matches!(actor.hold, Hold::Set(_));
             let (hold, at) = (actor.hold, actor.ended_epoch);
-            let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
-            self.leave(hold, leaver, at, None);
+            let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit, told: None };
+            self.leave(hold, leaver, at);
         }
     }
 
@@ -147,7 +148,7 @@ impl Core {
             let (late, later): (Vec<Late>, Vec<Late>) =
                 std::mem::take(&mut set.late).into_iter().partition(|late| late.epoch <= epoch);
             set.late = later;
-            let all_had_left = |late: &&Late| late.before >= set.last_left;
+            let all_had_left = |late: &&Late| set.soft == 0 && late.before >= set.last_left;
             if empty
                 && released.is_some()
                 && !set.verified
@@ -193,7 +194,7 @@ impl Core {
                     {
                         let names = set.leavers.iter().any(|l| (l.pid, l.tid) == (release.pid, release.tid));
                         let invariant = if names { Invariant::G5Event } else { Invariant::G5By };
-                        let leavers: Vec<String> = set.leavers.iter().rev().take(4).map(leaver).collect();
+                        let leavers: Vec<String> = set.latest_leavers(4).iter().map(leaver).collect();
                         let by = match release.by {
                             ReleaseBy::Exit => "an event of its own",
                             ReleaseBy::Move => "the event of a move",
@@ -214,7 +215,7 @@ impl Core {
                     }
                 }
                 None => {
-                    let wait = (set.soft
+                    let wait = (set.soft > 0
                         && set.emptied.is_some_and(|emptied| emptied >= epoch.min(self.ledger.epoch)))
                         || (set.uring && !end);
                     if empty && set.joined && !set.reported && !set.verified && !set.untold && !wait {

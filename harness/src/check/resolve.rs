@@ -342,9 +342,10 @@ impl Core {
                 let caller = Some((item.fact.pid, item.fact.tid));
                 let flags = if op == Op::Exec { 0 } else { flags & CLONE_NEW_ALL };
                 self.check_definition(definition, item, op, flags, actor.hold, caller, None);
-                let leaver =
-                    Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Move(definition.stamp) };
-                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                let left = Left::Move(definition.stamp);
+                let told = Some(item.position);
+                let leaver = Leaver { pid: item.fact.pid, tid: item.fact.tid, left, told };
+                self.leave(actor.hold, leaver, item.epoch);
                 actor.hold = self.enter_defined(definition);
             }
             Awaited::NoDefinition => {
@@ -353,14 +354,15 @@ impl Core {
                 actor.hold = Hold::Unknown;
             }
             Awaited::Silent(index) => {
-                let leaver = Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Exit };
+                let told = Some(item.position);
+                let leaver = Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Exit, told };
                 if let Hold::Set(id) = actor.hold
                     && let Some(set) = self.sets.get_mut(id)
                 {
                     // Its release, if it was the last member, was not logged.
                     set.verified = true;
                 }
-                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                self.leave(actor.hold, leaver, item.epoch);
                 actor.hold = Hold::Silent(*index);
             }
             _ => {}
@@ -398,7 +400,8 @@ impl Core {
                     // Its release, if it was the last member, may not have been logged.
                     self.forget(actor.hold);
                 }
-                let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit };
+                let told = Some(item.position);
+                let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit, told };
                 // The pin comes first: a set that is done with otherwise goes at once.
                 let due = match actor.hold {
                     Hold::Set(set) => vec![set],
@@ -407,14 +410,13 @@ impl Core {
                 for set in &due {
                     self.pin(*set);
                 }
-                self.leave(actor.hold, leaver, item.epoch, Some(item.position));
+                self.leave(actor.hold, leaver, item.epoch);
                 teller.due.extend(due);
-            } else if let Hold::Set(set) = actor.hold
+            } else if std::mem::take(&mut actor.left_softly)
+                && let Hold::Set(set) = actor.hold
                 && let Some(state) = self.sets.get_mut(set)
             {
-                // What was soft is certain now.
-                state.soft = false;
-                state.last_left = item.position;
+                state.confirm(item.position);
             }
             let wakes = std::mem::take(&mut actor.wakes);
             self.ledger.ready.extend(wakes);

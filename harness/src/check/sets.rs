@@ -55,6 +55,19 @@ pub(super) struct Leaver {
     pub pid: u32,
     pub tid: u32,
     pub left: Left,
+    /// Position in the ledger of the word that tells so; nobody has told when a soft leaver is gone.
+    pub told: Option<u64>,
+}
+
+impl Leaver {
+    fn same_way(&self, other: &Self) -> bool {
+        (self.pid, self.tid, self.left) == (other.pid, other.tid, other.left)
+    }
+
+    /// The order of the ledger, which does not depend on the order in which the facts are judged.
+    fn order(&self) -> (u64, u32, u32) {
+        (self.told.unwrap_or(u64::MAX), self.pid, self.tid)
+    }
 }
 
 /// A record of one who has waited for a member, ahead of the set's release: a violation if all members had left
@@ -91,9 +104,9 @@ pub(super) struct Set {
     pub leavers_cut: bool,
     /// Ledger epoch in which the last member left.
     pub emptied: Option<u64>,
-    /// The last to leave told its end, but nobody has waited for it (a thread, say): its release may take a
-    /// moment longer than its words.
-    pub soft: bool,
+    /// Those who told their end, but for whom nobody has waited (threads, say): a release by one of them may take
+    /// a moment longer than its words.
+    pub soft: u32,
     /// A member was killed in the middle of something that it could not tell any more.
     pub untold: bool,
     /// A member used io_uring: a worker of the same process may hold the set longer.
@@ -104,7 +117,7 @@ pub(super) struct Set {
     pub verified: bool,
     /// Who still has something to say about it.
     pub pins: u32,
-    /// Position in the ledger of the word that the last member so far has left.
+    /// Position in the ledger of the last word that a member has left.
     pub last_left: u64,
     /// Records that one who waited for a member caused afterwards, with no release before them.
     pub late: Vec<Late>,
@@ -123,7 +136,7 @@ impl Set {
             leavers: Vec::new(),
             leavers_cut: false,
             emptied: None,
-            soft: false,
+            soft: 0,
             untold: false,
             uring: false,
             reported: false,
@@ -135,22 +148,43 @@ impl Set {
         }
     }
 
-    /// `told` is where the ledger says so; nobody has said when a soft leaver is gone.
-    pub fn leave(&mut self, leaver: Leaver, epoch: u64, told: Option<u64>) {
-        let soft = told.is_none();
-        self.last_left = self.last_left.max(told.unwrap_or(u64::MAX));
+    /// A member leaves.
+    pub fn leave(&mut self, leaver: Leaver, epoch: u64) {
+        match leaver.told {
+            Some(told) => self.last_left = self.last_left.max(told),
+            None => self.soft += 1,
+        }
         self.members = self.members.saturating_sub(1);
+        self.remember(leaver);
+        if self.members == 0 {
+            self.emptied = Some(epoch);
+        }
+    }
+
+    /// Somebody has waited for a soft leaver: that it is gone is certain now.
+    pub fn confirm(&mut self, told: u64) {
+        self.soft = self.soft.saturating_sub(1);
+        self.last_left = self.last_left.max(told);
+    }
+
+    /// A task that may turn out to be the one that released the set.
+    pub fn remember(&mut self, leaver: Leaver) {
+        if let Some(known) = self.leavers.iter_mut().find(|known| known.same_way(&leaver)) {
+            known.told = known.told.max(leaver.told);
+            return;
+        }
         if self.leavers.len() == LEAVERS {
             self.leavers.remove(0);
             self.leavers_cut = true;
         }
-        if !self.leavers.contains(&leaver) {
-            self.leavers.push(leaver);
-        }
-        if self.members == 0 {
-            self.emptied = Some(epoch);
-            self.soft = soft;
-        }
+        self.leavers.push(leaver);
+    }
+
+    /// The latest leavers, in the order of the ledger.
+    pub fn latest_leavers(&self, count: usize) -> Vec<Leaver> {
+        let mut leavers = self.leavers.clone();
+        leavers.sort_by_key(Leaver::order);
+        leavers.split_off(leavers.len().saturating_sub(count))
     }
 
     pub fn add_late(&mut self, late: Late) {

@@ -9,7 +9,7 @@ use nstrail_wire::{
 };
 
 use super::{
-    check_sim,
+    check_ledger_first, check_log_first, check_merged, check_sim,
     sim::{Line, Sim},
 };
 use crate::check::{Invariant, LossProof, Outcome};
@@ -648,4 +648,65 @@ fn loss_is_never_a_pass() {
     let at = at(&sim, with(&["op=unshare", "auditnsid=0x3 "]));
     sim.log.truncate(at);
     assert_eq!(check_sim(&sim).outcome(), Outcome::Inconclusive);
+}
+
+/// The findings are the same bytes in any interleaving.
+fn assert_same_in_any_interleaving(sim: &Sim, invariant: Invariant) {
+    let result = check_log_first(&sim.log, &sim.ledger);
+    assert!(result.findings.iter().any(|found| found.invariant == invariant), "{:?}", result.findings);
+    assert_eq!(result, check_ledger_first(&sim.log, &sim.ledger));
+    for seed in 0..500 {
+        assert_eq!(result, check_merged(&sim.log, &sim.ledger, seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn those_who_left_are_named_in_the_order_of_the_ledger() {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+    for member in [stage, sim.clone(stage, Call::Fork, 0), sim.clone(stage, Call::Fork, 0)] {
+        sim.unshare(member, NamespaceType::Ipc.flag());
+    }
+    let release =
+        at(&sim, |line| line.body.starts_with("op=release") && line.body.contains("auditnsid=0x2 "));
+    let definition = sim.log[release - 1].clone();
+    assert!(definition.body.starts_with("op=unshare"), "{definition:?}");
+    sim.log.swap(release - 1, release);
+    sim.finish();
+    assert_same_in_any_interleaving(&sim, Invariant::G5Event);
+}
+
+#[test]
+fn a_task_that_speaks_after_its_end_is_no_proof() {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+    let child = sim.clone(stage, Call::Fork, 0);
+    sim.exit(child, true);
+    sim.exit(stage, true);
+    sim.reap(stage, 0);
+    sim.reap(child, 0);
+    sim.finish();
+    let result = check_sim(&sim);
+    assert!(matches!(&result.loss, LossProof::NotProven { reasons } if reasons[0].contains("after its end")));
+    assert_eq!(result.outcome(), Outcome::Inconclusive);
+}
+
+#[test]
+fn an_event_that_is_held_over_a_fence_finds_no_probe_before_it() {
+    let mut sim = Sim::new();
+    let stage = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+    let child = sim.clone(stage, Call::Clone3, NamespaceType::Ipc.flag());
+    sim.probe(child, ProbeKind::Syscall);
+    sim.fence();
+    sim.finish();
+    // The probe's event and the clone's become one, with its definition before the fence and the rest behind it.
+    let definition = at(&sim, |line| line.body.contains("flags=CLONE_NEWIPC"));
+    let (moved, serial) = (sim.log[definition].clone(), sim.log[definition].serial);
+    let probe = at(&sim, |line| line.body.contains("a0=6e737472"));
+    let token = sim.log[probe].clone();
+    sim.log.retain(|line| line.serial != serial && line.serial != token.serial);
+    let fence = at(&sim, |line| line.body.contains("nstrail-fence=1"));
+    sim.log.insert(fence, moved);
+    sim.log.insert(fence + 2, Line { serial, ..token });
+    assert_same_in_any_interleaving(&sim, Invariant::G7Probe);
 }

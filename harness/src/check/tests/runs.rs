@@ -188,8 +188,6 @@ fn memory_follows_live_containers_and_not_the_log() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn random_runs_pass_in_any_interleaving(
         steps in proptest::collection::vec(any::<[u8; 4]>(), 0..150), seed in any::<u64>(),
