@@ -45,6 +45,10 @@ pub struct Global {
 pub enum Command {
     /// Apply, build, boot, run scenarios, check, compare: the whole way
     Run(RunArgs),
+    /// Run many kernels, configurations, scenarios and vCPU counts; one verdict table
+    Matrix(MatrixArgs),
+    /// Make one summary of the parts of a partitioned matrix
+    Merge(MergeArgs),
     /// Apply the series to a private tree, strictly, and say what happened
     Apply(KernelArgs),
     /// Build the kernel image, or find it in the cache
@@ -163,9 +167,128 @@ pub struct RunArgs {
     #[arg(long, value_enum, env = "NSTRAIL_SNAPSHOTS", value_name = "MODE")]
     pub snapshots: Option<SnapshotsArg>,
 
+    /// Also validate each patch on top of those before it: builds with the series' symbol y and n, boots,
+    /// has no new compiler or sparse warnings in the files that it touches
+    #[arg(long, conflicts_with = "unpatched")]
+    pub each_patch: bool,
+
+    /// With --each-patch: whether a patch fails for what checkpatch.pl --strict says of it
+    #[arg(long, value_enum, value_name = "MODE", default_value = "advisory", requires = "each_patch")]
+    pub checkpatch: CheckpatchArg,
+
     /// Say what would be done, do nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckpatchArg {
+    Advisory,
+    Deny,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct MatrixArgs {
+    /// Scenarios [default: those of the matrix file]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+
+    /// The matrix [default: matrix.toml of the current folder or of the checkout]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Kernel versions instead of the file's, separated by commas; repeatable
+    #[arg(long = "kernel", short, value_name = "VERSION", value_delimiter = ',')]
+    pub kernels: Vec<String>,
+
+    /// Only these of the file's configurations (`plain` is the one without a name); repeatable
+    #[arg(long = "config", value_name = "NAME", value_delimiter = ',')]
+    pub configs: Vec<String>,
+
+    /// Numbers of vCPUs instead of the file's, separated by commas
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub vcpus: Vec<u8>,
+
+    /// Series for every kernel [default: patches/auditnsid/VERSION]
+    #[arg(long, short, env = "NSTRAIL_SERIES", value_name = "DIR", conflicts_with = "unpatched")]
+    pub series: Option<PathBuf>,
+
+    /// No series: the kernels as they come
+    #[arg(long)]
+    pub unpatched: bool,
+
+    /// Do not run the kernels without the series beside those with it
+    #[arg(long)]
+    pub no_baseline: bool,
+
+    /// Start nothing more after the first cell that is not passed
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// Try a cell that is not passed so many times again; every try is shown
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retries: u32,
+
+    /// What becomes of a cell that passes only when tried again
+    #[arg(long, value_enum, value_name = "RESULT", default_value = "pass")]
+    pub flaky_result: FlakyArg,
+
+    /// Only a part of the cells: slice:1/4 is the first of four; `nstrail merge` makes the parts one
+    #[arg(long, value_name = "slice:PART/OF")]
+    pub partition: Option<String>,
+
+    /// Only the cells that were not passed in an earlier run
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "out/latest")]
+    pub rerun_failed: Option<PathBuf>,
+
+    /// Go on with a run that was interrupted
+    #[arg(long, value_name = "DIR", conflicts_with = "rerun_failed")]
+    pub resume: Option<PathBuf>,
+
+    /// Jobs for make [default: number of CPUs]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<usize>,
+
+    /// Variable for make, as KEY=VALUE; repeatable
+    #[arg(long = "make", value_name = "KEY=VALUE", value_parser = make_variable)]
+    pub make: Vec<(String, String)>,
+
+    /// Accelerator; auto boots a probe to find out whether KVM works
+    #[arg(long, value_enum, env = "NSTRAIL_ACCEL", value_name = "ACCEL")]
+    pub accel: Option<AccelArg>,
+
+    /// Seed of the workloads' choices
+    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Folder for results
+    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Compare with the reviewed snapshots: auto writes pending files, deny only fails, off does not compare
+    #[arg(long, value_enum, env = "NSTRAIL_SNAPSHOTS", value_name = "MODE")]
+    pub snapshots: Option<SnapshotsArg>,
+
+    /// List the cells, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FlakyArg {
+    Pass,
+    Fail,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct MergeArgs {
+    /// Folders of runs
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+
+    /// Folder for results
+    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

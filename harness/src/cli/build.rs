@@ -77,19 +77,7 @@ pub fn store(context: &Context) -> Result<Store, Ending> {
 /// Shows what the kernel stage tells.
 pub fn show(progress: &mut Progress, event: &BuildEvent) {
     match event {
-        BuildEvent::Waiting { lock } => {
-            progress.line(&format!("waiting for another nstrail (lock {})", lock.display()));
-        }
-        BuildEvent::Indexing { suites } => {
-            progress.line(&format!("reading the package indices of {}", suites.join(", ")))
-        }
-        BuildEvent::Fetching { package, version, bytes } => {
-            progress.line(&format!("fetching {package} {version} ({} MiB)", bytes / (1024 * 1024)));
-        }
-        BuildEvent::Damaged { path, reason } => {
-            progress.line(&format!("{} is damaged ({reason}), making it again", path.display()));
-        }
-        BuildEvent::Unpacking { source } => progress.line(&format!("unpacking {source}")),
+        BuildEvent::Step { .. } => progress.state(|| words(event).unwrap_or_default()),
         BuildEvent::Applied(patch) => {
             for offset in &patch.offsets {
                 progress.line(&format!(
@@ -101,24 +89,43 @@ pub fn show(progress: &mut Progress, event: &BuildEvent) {
                 ));
             }
         }
-        BuildEvent::Seeding { tree } => progress.line(&format!("making the private tree {}", tree.display())),
-        BuildEvent::Synced { changed } => progress.line(&format!("private tree: {changed} files changed")),
-        BuildEvent::Configuring => progress.line("configuring"),
-        BuildEvent::Building { jobs, log } => {
-            progress.line(&format!("building with {jobs} jobs, log in {}", log.display()));
+        _ => {
+            if let Some(text) = words(event) {
+                progress.line(&text);
+            }
         }
-        BuildEvent::Step { done, total, tool, target } => progress.state(|| match total {
+    }
+}
+
+/// One line about an event that needs no more.
+pub fn words(event: &BuildEvent) -> Option<String> {
+    Some(match event {
+        BuildEvent::Waiting { lock } => format!("waiting for another nstrail (lock {})", lock.display()),
+        BuildEvent::Indexing { suites } => format!("reading the package indices of {}", suites.join(", ")),
+        BuildEvent::Fetching { package, version, bytes } => {
+            format!("fetching {package} {version} ({} MiB)", bytes / (1024 * 1024))
+        }
+        BuildEvent::Damaged { path, reason } => {
+            format!("{} is damaged ({reason}), making it again", path.display())
+        }
+        BuildEvent::Unpacking { source } => format!("unpacking {source}"),
+        BuildEvent::Seeding { tree } => format!("making the private tree {}", tree.display()),
+        BuildEvent::Synced { changed } => format!("private tree: {changed} files changed"),
+        BuildEvent::Configuring => "configuring".to_owned(),
+        BuildEvent::Building { jobs, log } => {
+            format!("building with {jobs} jobs, log in {}", log.display())
+        }
+        BuildEvent::Step { done, total, tool, target } => match total {
             Some(total) => format!("building: {done} of {total}: {tool} {target}"),
             None => format!("building: {done}: {tool} {target}"),
-        }),
+        },
+        BuildEvent::Warnings { objects } => format!("compiling {objects} objects again for their warnings"),
         BuildEvent::Built { steps, elapsed } => {
-            progress.line(&format!("built: {steps} steps in {:.1} s", elapsed.as_secs_f64()));
+            format!("built: {steps} steps in {:.1} s", elapsed.as_secs_f64())
         }
-        BuildEvent::Cached { key } => {
-            progress.line(&format!("kernel {key} is in the cache, nothing to compile"))
-        }
-        _ => {}
-    }
+        BuildEvent::Cached { key } => format!("kernel {key} is in the cache, nothing to compile"),
+        _ => return None,
+    })
 }
 
 fn failed(error: &kernel::KernelError) -> Ending {

@@ -11,6 +11,9 @@ mod context;
 mod doctor;
 mod exit;
 mod kernels;
+mod live;
+mod matrix;
+mod merge;
 mod progress;
 mod report;
 mod review;
@@ -48,6 +51,8 @@ pub fn main() -> ExitCode {
     };
     let ending = match cli.command {
         Command::Run(args) => run::run(&context, &args),
+        Command::Matrix(args) => matrix::matrix(&context, &args),
+        Command::Merge(args) => merge::merge(&context, &args),
         Command::Apply(args) => build::apply(&context, &args),
         Command::Build(args) => build::build(&context, &args),
         Command::Boot(args) => boot::boot(&context, &args),

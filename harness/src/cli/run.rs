@@ -5,13 +5,13 @@ use nstrail::{
     outcome::Outcome,
     plan::scenario::{self, ScenarioError},
     report::verdict,
-    run::execute::{RunConfig, RunEvent, execute},
+    run::execute::{EachPatch, RunConfig, RunEvent, execute},
     snapshot::Mode,
 };
 use nstrail_wire::scenario::Scenario;
 
 use super::{
-    args::{RunArgs, SnapshotsArg},
+    args::{CheckpatchArg, RunArgs, SnapshotsArg},
     boot,
     build::{self, NamedKernel, named_kernel},
     context::Context,
@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Seed of the workloads' choices unless told otherwise: reviewed snapshots are made with it.
-const DEFAULT_SEED: u64 = 1;
+pub const DEFAULT_SEED: u64 = 1;
 
 pub fn run(context: &Context, args: &RunArgs) -> Ending {
     let config = match configure(context, args) {
@@ -47,16 +47,7 @@ fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
     let settings = &context.settings;
     let named = named_kernel(context, &args.kernel)?;
     let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
-    let snapshots = match (args.snapshots, settings.snapshots.as_deref()) {
-        (Some(SnapshotsArg::Auto), _) | (None, None | Some("auto")) => Mode::Auto,
-        (Some(SnapshotsArg::Deny), _) | (None, Some("deny")) => Mode::Deny,
-        (Some(SnapshotsArg::Off), _) | (None, Some("off")) => Mode::Off,
-        (None, Some(other)) => {
-            return Err(Ending::Usage(format!(
-                "nstrail.toml: snapshots is `{other}`, expected auto, deny or off"
-            )));
-        }
-    };
+    let snapshots = snapshots(context, args.snapshots)?;
     let reproducer = reproducer(args, &named, seed);
     Ok(RunConfig {
         project: context.project().map_err(Ending::Usage)?,
@@ -69,8 +60,23 @@ fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
         seed,
         out: args.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into()),
         snapshots,
+        each_patch: args
+            .each_patch
+            .then_some(EachPatch { deny_checkpatch: args.checkpatch == CheckpatchArg::Deny }),
         reproducer,
     })
+}
+
+/// What is done about snapshots, by flag, environment or settings.
+pub fn snapshots(context: &Context, named: Option<SnapshotsArg>) -> Result<Mode, Ending> {
+    match (named, context.settings.snapshots.as_deref()) {
+        (Some(SnapshotsArg::Auto), _) | (None, None | Some("auto")) => Ok(Mode::Auto),
+        (Some(SnapshotsArg::Deny), _) | (None, Some("deny")) => Ok(Mode::Deny),
+        (Some(SnapshotsArg::Off), _) | (None, Some("off")) => Ok(Mode::Off),
+        (None, Some(other)) => {
+            Err(Ending::Usage(format!("nstrail.toml: snapshots is `{other}`, expected auto, deny or off")))
+        }
+    }
 }
 
 fn scenarios(args: &RunArgs, settings: Option<&[String]>) -> Result<Vec<Scenario>, ScenarioError> {
@@ -88,15 +94,7 @@ fn scenarios(args: &RunArgs, settings: Option<&[String]>) -> Result<Vec<Scenario
 fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     let kernel = args.kernel.kernel.as_deref().unwrap_or(&named.version);
     let mut line = format!("nstrail run --kernel {kernel} --seed {seed}");
-    let mut flag = |name: &str, value: &str| {
-        line.push_str(&format!(" --{name}"));
-        if !value.is_empty() {
-            let plain =
-                value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,@+".contains(&byte));
-            let quoted = if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) };
-            line.push_str(&format!(" {quoted}"));
-        }
-    };
+    let mut flag = |name: &str, value: &str| add_flag(&mut line, name, value);
     if let Some(source) = &args.kernel.source {
         flag("source", source);
     }
@@ -111,6 +109,12 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     for (key, value) in &args.kernel.make {
         flag("make", &format!("{key}={value}"));
     }
+    if args.each_patch {
+        flag("each-patch", "");
+        if args.checkpatch == CheckpatchArg::Deny {
+            flag("checkpatch", "deny");
+        }
+    }
     if let Some(vcpus) = args.guest.vcpus {
         flag("vcpus", &vcpus.to_string());
     }
@@ -120,12 +124,27 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     line
 }
 
+/// Adds a flag to a command line that a shell will read.
+pub fn add_flag(line: &mut String, name: &str, value: &str) {
+    line.push_str(&format!(" --{name}"));
+    if !value.is_empty() {
+        let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,@+".contains(&byte));
+        let quoted = if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) };
+        line.push_str(&format!(" {quoted}"));
+    }
+}
+
 fn dry_run(config: &RunConfig) -> Ending {
     let series = config.kernel.series.as_ref().map_or_else(
         || "no series".to_owned(),
         |series| format!("{} ({} patches)", series.name, series.patches.len()),
     );
     println!("kernel {} with {series}, from {:?}", config.version, config.kernel.source);
+    if let (Some(_), Some(series)) = (config.each_patch, &config.kernel.series) {
+        for (number, patch) in series.patches.iter().enumerate() {
+            println!("patch {}/{}: {}", number + 1, series.patches.len(), patch.name);
+        }
+    }
     for scenario in &config.scenarios {
         let vcpus = config.guest.vcpus.unwrap_or(scenario.vcpus);
         println!(
@@ -141,6 +160,12 @@ fn show(progress: &mut Progress, event: RunEvent<'_>) {
         RunEvent::Kernel(event) => build::show(progress, &event),
         RunEvent::Accelerator(decision) => {
             progress.line(&format!("accelerator {}: {}", decision.accelerator.word(), decision.reason));
+        }
+        RunEvent::Patch { number, of, name, symbol } => {
+            progress.line(&format!("patch {number}/{of} {name} {symbol}"));
+        }
+        RunEvent::PatchEnded(patch) => {
+            progress.line(&format!("patch {} {}", patch.number, patch.outcome));
         }
         RunEvent::Scenario { name, vcpus } => progress.line(&format!("{name}: booting with {vcpus} vCPUs")),
         RunEvent::Records { name, count } => progress.state(|| format!("{name}: {count} records")),

@@ -29,14 +29,28 @@ pub struct KernelSpec {
     pub series: Option<Series>,
     /// Where fragments are looked up.
     pub fragments: Fragments,
+    /// The series' Kconfig symbol: on, or explicitly off.
+    pub symbol: SeriesSymbol,
     /// Flavours on top of [`BASE`] and the series' own.
     pub flavours: Vec<String>,
     /// Passed through to make.
     pub make: Vec<MakeVariable>,
     /// For make's `-j`; 0 for as many as there are CPUs.
     pub jobs: usize,
+    /// Whether whatever else runs goes before it.
+    pub background: bool,
     /// How long make may take.
     pub limit: Duration,
+}
+
+/// What becomes of the Kconfig symbol that switches on what a series adds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SeriesSymbol {
+    /// With all that the series' own fragment asks for.
+    #[default]
+    On,
+    /// The series is applied, and compiled out.
+    Off,
 }
 
 impl KernelSpec {
@@ -47,9 +61,11 @@ impl KernelSpec {
             refresh: false,
             series: None,
             fragments: Fragments::Embedded,
+            symbol: SeriesSymbol::On,
             flavours: Vec::new(),
             make: Vec::new(),
             jobs: 0,
+            background: false,
             limit: Duration::from_secs(2 * 3600),
         }
     }
@@ -170,31 +186,73 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     times.source = start.elapsed();
 
     let start = Instant::now();
-    let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
-    let fragments = fragments(spec, &source)?;
-    let toolchain = Toolchain::probe(&spec.make)?;
-    let key = image_key(&source, &overlay, &fragments, &toolchain, &spec.make);
+    let plan = Plan::of(spec, source, events)?;
     let hit = |image: KernelImage, times, events: Events<'_>| {
-        events(BuildEvent::Cached { key: key.to_string() });
-        KernelImage { patches: patches.clone(), times, ..image }
+        events(BuildEvent::Cached { key: plan.key.to_string() });
+        KernelImage { patches: plan.patches.clone(), times, ..image }
     };
-    if let Some(image) = store.image(&key, events)? {
+    if let Some(image) = store.image(&plan.key, events)? {
         times.apply = start.elapsed();
         return Ok(hit(image, times, events));
     }
-    let mut tree = Tree::open(store, &source, label(spec), events)?;
+    let mut tree = Tree::open(store, &plan.source, plan.label, events)?;
     // Whoever held the tree may have built the very same.
-    if let Some(image) = store.image(&key, events)? {
+    if let Some(image) = store.image(&plan.key, events)? {
         times.apply = start.elapsed();
         return Ok(hit(image, times, events));
     }
-    tree.sync(store, &source, &overlay, events)?;
+    tree.sync(store, &plan.source, &plan.overlay, events)?;
     times.apply = start.elapsed();
 
-    let (overlay, fragments) = (&overlay, &fragments);
-    let job = Job { store, spec, source: &source, overlay, fragments, toolchain, key: &key };
-    let image = job.run(&mut tree, &mut times, events)?;
-    Ok(KernelImage { patches, times, ..image })
+    let image = Job { store, spec, plan: &plan }.run(&mut tree, &mut times, events)?;
+    Ok(KernelImage { patches: plan.patches, times, ..image })
+}
+
+/// What a spec comes to, with nothing built yet.
+pub(super) struct Plan<'a> {
+    spec: &'a KernelSpec,
+    pub source: Source,
+    pub label: TreeLabel,
+    pub overlay: Overlay,
+    patches: Vec<AppliedPatch>,
+    fragments: Vec<Fragment>,
+    toolchain: Toolchain,
+    pub key: ImageKey,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(store: &Store, spec: &'a KernelSpec, events: Events<'_>) -> Result<Self, KernelError> {
+        let source = store.source(&spec.source, spec.refresh, events)?;
+        Self::of(spec, source, events)
+    }
+
+    fn of(spec: &'a KernelSpec, source: Source, events: Events<'_>) -> Result<Self, KernelError> {
+        let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
+        let fragments = fragments(spec, &source)?;
+        let toolchain = Toolchain::probe(&spec.make)?;
+        let key = image_key(&source, &overlay, &fragments, &toolchain, &spec.make);
+        Ok(Self { spec, label: label(spec), source, overlay, patches, fragments, toolchain, key })
+    }
+
+    pub fn build_folder(&self) -> String {
+        let flavours: Vec<String> = self.fragments.iter().map(|fragment| fragment.name.clone()).collect();
+        build_folder(&flavours, &self.spec.make)
+    }
+
+    pub fn configure(&self, make: &Make<'_>, log: &Path) -> Result<(), ConfigError> {
+        configure(make, &self.fragments, &self.config_inputs(), log)
+    }
+
+    /// As the image's key, but of the patched files only those that Kconfig, or a script that it runs, may read.
+    fn config_inputs(&self) -> Hash {
+        let ends = ["c", "h", "S", "rst"];
+        let mut read = self.overlay.clone();
+        read.retain(|path| {
+            let code = path.extension().is_some_and(|end| ends.iter().any(|code| end == *code));
+            !code || path.starts_with("scripts")
+        });
+        image_key(&self.source, &read, &self.fragments, &self.toolchain, &self.spec.make).0
+    }
 }
 
 fn overlay(
@@ -217,7 +275,13 @@ fn fragments(spec: &KernelSpec, source: &Source) -> Result<Vec<Fragment>, Kernel
     let mut parts = source.version.splitn(3, '.');
     let line = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let mut fragments = spec.fragments.read(&BASE, Some(&line))?;
-    if let Some(series) = &spec.series {
+    if let (Some(series), SeriesSymbol::Off) = (&spec.series, spec.symbol) {
+        if let Some(symbol) = &series.config {
+            let path = series.folder.join("series.toml");
+            let text = format!("# CONFIG_{symbol} is not set\n");
+            fragments.push(Fragment::parse(&format!("{}_off", series.name), path, &text)?);
+        }
+    } else if let Some(series) = &spec.series {
         if spec.fragments.has(&series.name) {
             fragments.extend(spec.fragments.read(&[&series.name], Some(&line))?);
         } else if let Some(symbol) = &series.config {
@@ -255,11 +319,7 @@ fn image_key(
 struct Job<'a> {
     store: &'a Store,
     spec: &'a KernelSpec,
-    source: &'a Source,
-    overlay: &'a Overlay,
-    fragments: &'a [Fragment],
-    toolchain: Toolchain,
-    key: &'a ImageKey,
+    plan: &'a Plan<'a>,
 }
 
 impl Job<'_> {
@@ -269,20 +329,25 @@ impl Job<'_> {
         times: &mut BuildTimes,
         events: Events<'_>,
     ) -> Result<KernelImage, KernelError> {
-        let flavours: Vec<String> = self.fragments.iter().map(|fragment| fragment.name.clone()).collect();
-        let o = build_folder(&flavours, &self.spec.make);
+        let o = self.plan.build_folder();
         let src = tree.src();
         let folder = src.join(&o);
-        let log = self.store.path("logs").join(format!("build-{}.log", self.key));
+        let log = self.store.path("logs").join(format!("build-{}.log", self.plan.key));
         write_whole(&log, b"")?;
         let ccache = has_ccache().then(|| self.store.path("ccache"));
-        let make = Make { src: &src, o: &o, variables: &self.spec.make, ccache: ccache.as_deref() };
+        let make = Make {
+            src: &src,
+            o: &o,
+            variables: &self.spec.make,
+            ccache: ccache.as_deref(),
+            background: self.spec.background,
+        };
 
         let start = Instant::now();
         let full = !folder.exists();
         tree.begin(&o, events)?;
         events(BuildEvent::Configuring);
-        let configured = configure(&make, self.fragments, &self.config_inputs(), &log);
+        let configured = self.plan.configure(&make, &log);
         if let Err(error) = configured {
             // Only a process that was killed leaves something half written.
             if !matches!(&error, ConfigError::Failed { source, .. } if source.status().is_none()) {
@@ -300,17 +365,6 @@ impl Job<'_> {
         Ok(built)
     }
 
-    /// As the image's key, but of the patched files only those that Kconfig, or a script that it runs, may read.
-    fn config_inputs(&self) -> Hash {
-        let ends = ["c", "h", "S", "rst"];
-        let mut read = self.overlay.clone();
-        read.retain(|path| {
-            let code = path.extension().is_some_and(|end| ends.iter().any(|code| end == *code));
-            !code || path.starts_with("scripts")
-        });
-        image_key(self.source, &read, self.fragments, &self.toolchain, &self.spec.make).0
-    }
-
     fn make(
         &self,
         tree: &mut Tree,
@@ -324,7 +378,7 @@ impl Job<'_> {
             jobs => jobs,
         };
         events(BuildEvent::Building { jobs, log: log.to_owned() });
-        let known = || KernelLine::of(&self.source.version).and_then(|line| line.steps);
+        let known = || KernelLine::of(&self.plan.source.version).and_then(|line| line.steps);
         let total = if full { tree.steps(make.o).or_else(known) } else { None };
         let mut steps = 0;
         let mut errors = ErrorWatch::default();
@@ -374,13 +428,13 @@ impl Job<'_> {
             system_map: &system_map,
             log,
             release,
-            version: self.source.version.clone(),
-            source: self.source.key.clone(),
-            origin: self.source.origin.clone(),
-            toolchain: self.toolchain,
+            version: self.plan.source.version.clone(),
+            source: self.plan.source.key.clone(),
+            origin: self.plan.source.origin.clone(),
+            toolchain: self.plan.toolchain.clone(),
             steps,
         };
-        let image = self.store.put_image(self.key, built)?;
+        let image = self.store.put_image(&self.plan.key, built)?;
         std::fs::remove_file(&stripped).map_err(io_error("remove", &stripped))?;
         Ok(image)
     }

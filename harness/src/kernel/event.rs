@@ -77,6 +77,11 @@ pub enum BuildEvent {
         /// What it makes.
         target: String,
     },
+    /// Some objects are being compiled again for their warnings.
+    Warnings {
+        /// How many.
+        objects: usize,
+    },
     /// The image is in the store.
     Built {
         /// Steps that make took.

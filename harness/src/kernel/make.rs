@@ -53,12 +53,18 @@ pub struct Make<'a> {
     pub variables: &'a [MakeVariable],
     /// The compiler cache's folder, if there is a ccache.
     pub ccache: Option<&'a Path>,
+    /// At the lowest priority, so that guests which run meanwhile keep their CPUs.
+    pub background: bool,
 }
 
 impl Make<'_> {
     /// make with everything but its targets.
     pub fn spec(&self) -> ChildSpec {
-        let mut spec = ChildSpec::new("make").arg("-C").arg(self.src).arg(format!("O={}", self.o));
+        let mut spec = match self.background {
+            true => ChildSpec::new("nice").args(["-n", "19", "make"]),
+            false => ChildSpec::new("make"),
+        };
+        spec = spec.arg("-C").arg(self.src).arg(format!("O={}", self.o));
         for (key, value) in self.variables {
             spec = spec.arg(format!("{key}={value}"));
         }
@@ -303,8 +309,15 @@ make[3]: *** [../scripts/Makefile.build:229: kernel/audit.o] Error 1";
     #[test]
     fn the_command_line_has_every_variable() {
         let variables = [("W".to_owned(), "1".to_owned())];
-        let make =
-            Make { src: Path::new("/s"), o: "o-x", variables: &variables, ccache: Some(Path::new("/c")) };
+        let make = Make {
+            src: Path::new("/s"),
+            o: "o-x",
+            variables: &variables,
+            ccache: Some(Path::new("/c")),
+            background: false,
+        };
         assert_eq!(make.spec().argv().to_string(), "make -C /s O=o-x W=1 'CC=ccache gcc'");
+        let make = Make { background: true, variables: &[], ccache: None, ..make };
+        assert_eq!(make.spec().argv().to_string(), "nice -n 19 make -C /s O=o-x");
     }
 }

@@ -8,6 +8,7 @@
 mod apply;
 mod apt;
 mod build;
+mod checkpatch;
 mod config;
 mod digest;
 mod event;
@@ -23,13 +24,15 @@ mod store;
 mod tree;
 mod unpack;
 mod versions;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
 
 pub use apply::{ApplyError, HunkOffset, Overlay, OverlayFile, Reject, RejectedHunk};
 pub use apt::{AptError, AptTools};
-pub use build::{KernelError, KernelSpec, PatchedTree, apply, build};
+pub use build::{KernelError, KernelSpec, PatchedTree, SeriesSymbol, apply, build};
+pub use checkpatch::{CheckpatchError, checkpatch};
 pub use config::{ConfigError, MissingSymbol};
 pub use digest::Hash;
 pub use event::{BuildEvent, Events};
@@ -42,6 +45,8 @@ pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError};
 pub use series::{AppliedPatch, Series, SeriesError};
 pub use source::{KernelRow, Origin, Source, SourceError, SourceKey, SourceSpec};
 pub use store::{Store, StoreError};
+pub(crate) use store::{read_json, write_json};
 pub use tree::TreeLabel;
 pub use unpack::UnpackError;
 pub use versions::{DebianVersion, KernelLine};
+pub use warnings::{Warning, Warnings, warnings};

@@ -16,6 +16,8 @@ pub struct Patch {
     pub subject: String,
     /// Files that it changes, in its order.
     pub files: Vec<FilePatch>,
+    /// All of it, as it was read.
+    pub text: Vec<u8>,
 }
 
 /// What a patch does to one file.
@@ -178,7 +180,7 @@ impl Patch {
         if files.is_empty() {
             return Err(PatchError::Empty { patch: name.to_owned() });
         }
-        Ok(Patch { name: name.to_owned(), subject: subject(&lines), files })
+        Ok(Patch { name: name.to_owned(), subject: subject(&lines), files, text: bytes.to_vec() })
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Series {
     pub config: Option<String>,
     /// The kernel line that it was made for.
     pub base: Option<String>,
+    /// Types of checkpatch that its cover letter argues away.
+    pub checkpatch_ignore: Vec<String>,
     /// Over the patches' names and bytes.
     pub hash: Hash,
 }
@@ -68,6 +70,8 @@ struct Table {
     name: Option<String>,
     base: Option<String>,
     config: Option<String>,
+    #[serde(default)]
+    checkpatch_ignore: Vec<String>,
     patches: Option<Vec<String>>,
 }
 
@@ -123,8 +127,19 @@ impl Series {
             patches,
             config: table.config,
             base: table.base,
+            checkpatch_ignore: table.checkpatch_ignore,
             hash: hasher.finish(),
         })
+    }
+
+    /// The series up to its first `count` patches.
+    #[must_use]
+    pub fn prefix(&self, count: usize) -> Series {
+        let mut hasher = KeyHasher::new("prefix");
+        hasher.part("series", self.hash.as_str());
+        hasher.part("count", count.to_string());
+        let patches = self.patches.iter().take(count).cloned().collect();
+        Series { patches, hash: hasher.finish(), ..self.clone() }
     }
 
     /// Applies every patch to a pristine tree, which itself stays as it is.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! KTAP version 1 (Documentation/dev-tools/ktap.rst): one test a kernel, its scenarios as subtests.
+//! KTAP version 1 (Documentation/dev-tools/ktap.rst): one test a kernel, its patches (with --each-patch) and scenarios as subtests.
 //!
 //! Anything but `passed` is `not ok`, except `skipped`, which KTAP writes as `ok ... # SKIP`. Text that comes
 //! from a guest or a patch goes into diagnostic lines with control characters escaped, so that it
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::{
     escape::one_line,
-    summary::{KernelSummary, RunSummary, ScenarioSummary},
+    summary::{KernelSummary, PatchSummary, RunSummary, ScenarioSummary},
 };
 use crate::outcome::Outcome;
 
@@ -25,9 +25,12 @@ pub fn render(summary: &RunSummary) -> String {
 
 fn render_kernel(out: &mut String, number: usize, kernel: &KernelSummary) {
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "  KTAP version 1\n  1..{}", kernel.scenarios.len());
+    let _ = writeln!(out, "  KTAP version 1\n  1..{}", kernel.patches.len() + kernel.scenarios.len());
+    for (index, patch) in kernel.patches.iter().enumerate() {
+        render_patch(out, index + 1, patch);
+    }
     for (index, scenario) in kernel.scenarios.iter().enumerate() {
-        render_scenario(out, index + 1, scenario);
+        render_scenario(out, kernel.patches.len() + index + 1, scenario);
     }
     let outcome = RunSummary::judge(std::slice::from_ref(kernel));
     if let Some(failure) = &kernel.failure {
@@ -35,7 +38,26 @@ fn render_kernel(out: &mut String, number: usize, kernel: &KernelSummary) {
             let _ = writeln!(out, "# {}", one_line(line));
         }
     }
-    let _ = writeln!(out, "{}", result_line(number, &format!("linux-{}", kernel.version), outcome));
+    let _ = writeln!(out, "{}", result_line(number, &format!("linux-{}", kernel.title()), outcome));
+}
+
+fn render_patch(out: &mut String, number: usize, patch: &PatchSummary) {
+    let mut diagnostic = |text: &str| {
+        for line in text.lines() {
+            let _ = writeln!(out, "  # {}", one_line(line));
+        }
+    };
+    diagnostic(&patch.subject);
+    if let Some(reason) = &patch.reason {
+        diagnostic(reason);
+    }
+    for warning in &patch.new_warnings {
+        diagnostic(&format!("new warning: {warning}"));
+    }
+    for line in &patch.checkpatch {
+        diagnostic(&format!("checkpatch: {line}"));
+    }
+    let _ = writeln!(out, "  {}", result_line(number, &format!("patch-{:04}", patch.number), patch.outcome));
 }
 
 fn render_scenario(out: &mut String, number: usize, scenario: &ScenarioSummary) {
@@ -46,6 +68,9 @@ fn render_scenario(out: &mut String, number: usize, scenario: &ScenarioSummary) 
     };
     if let Some(reason) = &scenario.reason {
         diagnostic(reason);
+    }
+    for outcome in &scenario.attempts {
+        diagnostic(&format!("an earlier attempt: {outcome}"));
     }
     for finding in &scenario.findings {
         diagnostic(&format!("{}: expected {}, found {}", finding.invariant, finding.expected, finding.found));

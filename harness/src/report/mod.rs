@@ -3,5 +3,6 @@
 
 pub mod escape;
 pub mod ktap;
+pub mod merge;
 pub mod summary;
 pub mod verdict;

@@ -4,6 +4,8 @@
 //! Every other report (terminal, KTAP) is drawn from it, so they cannot disagree. Durations are seconds;
 //! sizes are bytes. Paths are relative to the folder of the run.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Outcome;
@@ -33,6 +35,9 @@ pub struct RunSummary {
 pub struct KernelSummary {
     /// As asked for: `6.12`.
     pub version: String,
+    /// Name of the configuration in a matrix; empty for the plain one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config: String,
     /// What was built: `6.12.117-1`.
     pub source: String,
     /// SHA-256 of the source archive.
@@ -48,9 +53,48 @@ pub struct KernelSummary {
     pub accelerator_reason: Option<String>,
     /// Where the time went, in order.
     pub stages: Vec<Stage>,
+    /// With `--each-patch`: each patch on top of those before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PatchSummary>,
     pub scenarios: Vec<ScenarioSummary>,
+    /// The same kernel without the series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineSummary>,
     /// Set if the kernel never got as far as a scenario.
     pub failure: Option<Failure>,
+}
+
+/// A kernel without the series: of its guests it only counts whether they get through.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BaselineSummary {
+    pub image_key: Option<String>,
+    pub compiled: bool,
+    pub scenarios: Vec<BaselineScenario>,
+    /// Set if it was not built.
+    pub failure: Option<Failure>,
+}
+
+/// One scenario without the series.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BaselineScenario {
+    pub name: String,
+    pub vcpus: u8,
+    /// `passed` if the guest got to its end and the console showed nothing.
+    pub outcome: Outcome,
+    pub reason: Option<String>,
+    pub workload_seconds: f64,
+}
+
+/// What the kernel without the series says about a scenario that did not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineVerdict {
+    /// It gets through without the series.
+    Regressed,
+    /// It does not get through without the series either.
+    FailsBeforeAndAfter,
+    /// The kernel without the series does not build or boot.
+    NoVerdict,
 }
 
 /// Why a kernel has no verdict from scenarios.
@@ -66,6 +110,40 @@ pub struct SeriesSummary {
     pub name: String,
     pub patches: usize,
     pub key: String,
+}
+
+/// One patch of a series, on top of those before it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PatchSummary {
+    /// Its place in the series, from 1.
+    pub number: usize,
+    pub name: String,
+    /// Of its mail header.
+    pub subject: String,
+    pub outcome: Outcome,
+    /// In words, if the outcome is not `passed`.
+    pub reason: Option<String>,
+    pub builds: Vec<PrefixBuild>,
+    /// Compiler (W=1) and sparse warnings in files that the patch touches, which the kernel without it has not.
+    pub new_warnings: Vec<String>,
+    /// Why warnings could not be compared; files that were not built are among them.
+    pub warnings_not_compared: Option<String>,
+    /// What checkpatch.pl --strict says.
+    pub checkpatch: Vec<String>,
+}
+
+/// A kernel with the series up to one patch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PrefixBuild {
+    /// `AUDIT_NSID=y`, or empty if the series names no symbol.
+    pub symbol: String,
+    /// Whether it was built, and a guest got through the smoke scenario; what the log says is not judged.
+    pub outcome: Outcome,
+    pub reason: Option<String>,
+    pub image_key: Option<String>,
+    pub compiled: bool,
+    pub build_seconds: f64,
+    pub boot_seconds: Option<f64>,
 }
 
 /// A stage and its wall clock.
@@ -84,6 +162,11 @@ pub struct ScenarioSummary {
     pub outcome: Outcome,
     /// In words, if the outcome is not `passed`.
     pub reason: Option<String>,
+    /// How earlier attempts of this run ended, with `--retries`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Outcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineVerdict>,
     pub figures: Figures,
     pub findings: Vec<FindingSummary>,
     /// Findings beyond those listed.
@@ -165,7 +248,40 @@ pub struct ConsoleSummary {
     pub lines: Vec<String>,
 }
 
+impl KernelSummary {
+    /// `6.12`, or `6.12+lockdep`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if self.config.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}+{}", self.version, self.config)
+        }
+    }
+}
+
 impl RunSummary {
+    /// A run that has come to its end.
+    #[must_use]
+    pub fn new(
+        id: &str,
+        outcome: Outcome,
+        reproducer: String,
+        kernels: Vec<KernelSummary>,
+        time: Duration,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            nstrail: env!("CARGO_PKG_VERSION").to_owned(),
+            run_id: id.to_owned(),
+            outcome,
+            exit_code: outcome.exit_code(),
+            reproducer,
+            kernels,
+            seconds: time.as_secs_f64(),
+        }
+    }
+
     /// The outcome that the kernels and scenarios amount to.
     #[must_use]
     pub fn judge(kernels: &[KernelSummary]) -> Outcome {
@@ -174,6 +290,7 @@ impl RunSummary {
                 .failure
                 .iter()
                 .map(|failure| failure.outcome)
+                .chain(kernel.patches.iter().map(|patch| patch.outcome))
                 .chain(kernel.scenarios.iter().map(|scenario| scenario.outcome))
         });
         Outcome::of_parts(parts).unwrap_or(Outcome::Skipped)

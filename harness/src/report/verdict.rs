@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use super::{
     escape::one_line,
-    summary::{FindingSummary, KernelSummary, RunSummary, ScenarioSummary, SnapshotState},
+    summary::{FindingSummary, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SnapshotState},
 };
+use crate::outcome::Outcome;
 
 /// Findings written out in full for each scenario; the rest is in summary.json.
 const FINDINGS_SHOWN: usize = 5;
@@ -20,8 +21,57 @@ pub fn render(summary: &RunSummary) -> String {
     for kernel in &summary.kernels {
         render_kernel(&mut out, kernel);
     }
+    if summary.kernels.len() > 1 {
+        render_table(&mut out, &summary.kernels);
+    }
     let _ = writeln!(out, "\nreproduce: {}", summary.reproducer);
     out
+}
+
+/// One row a kernel, one column a scenario and number of vCPUs.
+fn render_table(out: &mut String, kernels: &[KernelSummary]) {
+    let column = |scenario: &ScenarioSummary| format!("{}/{}", scenario.name, scenario.vcpus);
+    let mut columns: Vec<String> = Vec::new();
+    for scenario in kernels.iter().flat_map(|kernel| &kernel.scenarios) {
+        let column = column(scenario);
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+    }
+    let first = kernels.iter().map(|kernel| kernel.title().len()).max().unwrap_or(0).max("kernel".len());
+    let _ = write!(out, "\n{:<first$}", "kernel");
+    for column in &columns {
+        let _ = write!(out, "  {column:<16}");
+    }
+    let _ = writeln!(out);
+    for kernel in kernels {
+        let _ = write!(out, "{:<first$}", kernel.title());
+        for name in &columns {
+            let ran = kernel.scenarios.iter().find(|scenario| column(scenario) == *name);
+            let word = match (ran, &kernel.failure) {
+                (Some(ran), _) if ran.attempts.is_empty() => ran.outcome.word().to_owned(),
+                (Some(ran), _) => format!("{} (try {})", ran.outcome.word(), ran.attempts.len() + 1),
+                (None, Some(failure)) => failure.outcome.word().to_owned(),
+                (None, None) => "-".to_owned(),
+            };
+            let _ = write!(out, "  {word:<16}");
+        }
+        let _ = writeln!(out);
+    }
+}
+
+fn render_baseline(out: &mut String, kernel: &KernelSummary) {
+    let Some(baseline) = &kernel.baseline else { return };
+    if let Some(failure) = &baseline.failure {
+        let _ = writeln!(out, "  without the series: {}", failure.outcome);
+    }
+    if !baseline.scenarios.is_empty() {
+        let ran = baseline.scenarios.iter().map(|ran| match &ran.reason {
+            Some(reason) => format!("{} {} ({})", ran.name, ran.outcome, one_line(reason)),
+            None => format!("{} gets through", ran.name),
+        });
+        let _ = writeln!(out, "  without the series: {}", ran.collect::<Vec<_>>().join(", "));
+    }
 }
 
 fn render_kernel(out: &mut String, kernel: &KernelSummary) {
@@ -29,7 +79,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
         || "unpatched".to_owned(),
         |series| format!("{} ({} patches)", series.name, series.patches),
     );
-    let _ = writeln!(out, "\nlinux {} ({}), {series}", kernel.version, kernel.source);
+    let _ = writeln!(out, "\nlinux {} ({}), {series}", kernel.title(), kernel.source);
     if let Some(accelerator) = &kernel.accelerator {
         let reason = short(kernel.accelerator_reason.as_deref().unwrap_or(""));
         let compiled =
@@ -51,6 +101,8 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
             let _ = writeln!(out, "    {}", one_line(line));
         }
     }
+    render_baseline(out, kernel);
+    render_patches(out, &kernel.patches);
     if kernel.scenarios.is_empty() {
         return;
     }
@@ -80,6 +132,40 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     }
 }
 
+/// A line a patch, then the first bad one, and what is worth to know of the others.
+fn render_patches(out: &mut String, patches: &[PatchSummary]) {
+    let Some(first) = patches.first() else { return };
+    let symbols: Vec<&str> = first.builds.iter().map(|build| build.symbol.as_str()).collect();
+    let _ = write!(out, "  {:<5} {:<12}", "patch", "outcome");
+    for symbol in &symbols {
+        let _ = write!(out, " {:<14}", if symbol.is_empty() { "build, boot" } else { symbol });
+    }
+    let _ = writeln!(out, " {:>8} {:>10}", "warnings", "checkpatch");
+    for patch in patches {
+        let _ = write!(out, "  {:<5} {:<12}", patch.number, patch.outcome.word());
+        for build in &patch.builds {
+            let _ = write!(out, " {:<14}", build.outcome.word());
+        }
+        // Whether they were compared at all is told below.
+        let _ = writeln!(out, " {:>8} {:>10}", patch.new_warnings.len(), patch.checkpatch.len());
+    }
+    let bad = |patch: &&PatchSummary| !matches!(patch.outcome, Outcome::Passed | Outcome::Skipped);
+    if let Some(patch) = patches.iter().find(bad) {
+        let _ = writeln!(out, "\n  first bad patch: {} {}", patch.number, one_line(&patch.subject));
+        for line in patch.reason.as_deref().unwrap_or_default().lines() {
+            let _ = writeln!(out, "    {}", one_line(line));
+        }
+    }
+    for patch in patches {
+        let told = patch.new_warnings.iter().map(|line| ("new warning", line));
+        let told = told.chain(patch.warnings_not_compared.iter().map(|line| ("warnings", line)));
+        for (what, line) in told.chain(patch.checkpatch.iter().map(|line| ("checkpatch", line))) {
+            let _ = writeln!(out, "    patch {}: {what}: {}", patch.number, one_line(line));
+        }
+    }
+    let _ = writeln!(out);
+}
+
 /// The first words of a reason; summary.json has the whole.
 fn short(reason: &str) -> String {
     const LENGTH: usize = 60;
@@ -92,6 +178,10 @@ fn short(reason: &str) -> String {
 fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
     if let Some(reason) = &scenario.reason {
         let _ = writeln!(out, "\n  {}: {}: {}", scenario.name, scenario.outcome, one_line(reason));
+    }
+    if !scenario.attempts.is_empty() {
+        let before: Vec<&str> = scenario.attempts.iter().map(|outcome| outcome.word()).collect();
+        let _ = writeln!(out, "    {}: earlier attempts: {}", scenario.name, before.join(", "));
     }
     for splat in &scenario.console {
         let _ = writeln!(out, "    console: {}", splat.kind);

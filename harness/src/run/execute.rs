@@ -12,6 +12,7 @@ use nstrail_wire::scenario::{Scenario, numbered};
 use super::{
     capture::{CANONICAL, SCENARIO},
     drive::{self, GuestEnding},
+    each_patch,
     folder::{FolderError, RunFolder},
     judge,
 };
@@ -24,7 +25,7 @@ use crate::{
     report::{
         ktap,
         summary::{
-            Failure, Figures, KernelSummary, RunSummary, SCHEMA, ScenarioSummary, SeriesSummary,
+            Failure, Figures, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary,
             SnapshotState, Stage,
         },
     },
@@ -49,8 +50,17 @@ pub struct RunConfig {
     pub seed: u64,
     pub out: PathBuf,
     pub snapshots: Mode,
+    /// Whether each patch is validated on top of those before it.
+    pub each_patch: Option<EachPatch>,
     /// The command line that runs the same again, without scenarios.
     pub reproducer: String,
+}
+
+/// How each patch is validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EachPatch {
+    /// Whether a patch fails for what checkpatch says.
+    pub deny_checkpatch: bool,
 }
 
 /// How guests are run.
@@ -71,6 +81,8 @@ pub struct GuestConfig {
 pub enum RunEvent<'a> {
     Kernel(BuildEvent),
     Accelerator(&'a Decision),
+    Patch { number: usize, of: usize, name: &'a str, symbol: &'a str },
+    PatchEnded(&'a PatchSummary),
     Scenario { name: &'a str, vcpus: u8 },
     Records { name: &'a str, count: u64 },
     Ended { name: &'a str, outcome: Outcome, seconds: f64 },
@@ -92,20 +104,20 @@ pub fn execute(
     let folder = RunFolder::create(&config.out)?;
     let kernels = vec![one_kernel(config, &folder, progress)];
     let outcome = RunSummary::judge(&kernels);
-    let summary = RunSummary {
-        schema: SCHEMA,
-        nstrail: env!("CARGO_PKG_VERSION").to_owned(),
-        run_id: folder.id().to_owned(),
-        outcome,
-        exit_code: outcome.exit_code(),
-        reproducer: reproducer(config, config.scenarios.iter().map(|scenario| scenario.name.as_str())),
-        kernels,
-        seconds: started.elapsed().as_secs_f64(),
-    };
-    write(&folder, "summary.json", &serde_json::to_string_pretty(&summary).unwrap_or_default())?;
-    write(&folder, "report.ktap", &ktap::render(&summary))?;
-    folder.link_latest()?;
+    let reproducer = reproducer(config, config.scenarios.iter().map(|scenario| scenario.name.as_str()));
+    let summary = RunSummary::new(folder.id(), outcome, reproducer, kernels, started.elapsed());
+    write_reports(&folder, &summary)?;
     Ok((summary, folder))
+}
+
+/// summary.json, report.ktap, and `out/latest`.
+///
+/// # Errors
+/// If the run's folder cannot be written.
+pub fn write_reports(folder: &RunFolder, summary: &RunSummary) -> Result<(), FolderError> {
+    write(folder, "summary.json", &serde_json::to_string_pretty(summary).unwrap_or_default())?;
+    write(folder, "report.ktap", &ktap::render(summary))?;
+    folder.link_latest()
 }
 
 fn write(folder: &RunFolder, name: &str, text: &str) -> Result<(), FolderError> {
@@ -113,7 +125,7 @@ fn write(folder: &RunFolder, name: &str, text: &str) -> Result<(), FolderError> 
     fs::write(&path, text).map_err(|source| FolderError { path, source })
 }
 
-fn reproducer<'a>(config: &RunConfig, scenarios: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn reproducer<'a>(config: &RunConfig, scenarios: impl Iterator<Item = &'a str>) -> String {
     let mut line = config.reproducer.clone();
     for scenario in scenarios {
         line.push(' ');
@@ -134,7 +146,7 @@ fn one_kernel(
     summary
 }
 
-fn error(message: impl ToString) -> Failure {
+pub(super) fn error(message: impl ToString) -> Failure {
     Failure { outcome: Outcome::Error, message: message.to_string() }
 }
 
@@ -161,13 +173,51 @@ fn fill_kernel(
     let stage = |name: &str, time: Duration, summary: &mut KernelSummary| {
         summary.stages.push(Stage { name: name.to_owned(), seconds: time.as_secs_f64() });
     };
-    summary.series = config.kernel.series.as_ref().map(|series| SeriesSummary {
-        name: series.name.clone(),
-        patches: series.patches.len(),
-        key: series.hash.to_string(),
-    });
+    summary.series = series_summary(&config.kernel);
+    // First what is quickly found missing: nobody wants to hear of it after five minutes of compiling.
+    let start = Instant::now();
+    let guest = prepare(config, folder)?;
+    progress(RunEvent::Accelerator(&guest.decision));
+    summary.accelerator = Some(guest.decision.accelerator.word().to_owned());
+    summary.accelerator_reason = Some(guest.decision.reason.clone());
+    stage("prepare", start.elapsed(), summary);
+
+    if let (Some(how), Some(series)) = (config.each_patch, &config.kernel.series) {
+        let start = Instant::now();
+        let shared = Shared { config, folder, guest: &guest };
+        let ended = each_patch::validate(&shared, how, series, &mut summary.patches, progress);
+        stage("each patch", start.elapsed(), summary);
+        ended?;
+    }
+
     let image = kernel::build(&config.store, &config.kernel, &mut |event| progress(RunEvent::Kernel(event)))
         .map_err(|trouble| kernel_failure(&trouble))?;
+    let place = PathBuf::from(&config.version);
+    note_image(&image, folder, &place, summary)?;
+
+    let start = Instant::now();
+    let shared = Shared { config, folder, guest: &guest };
+    let base = Base { shared: &shared, image: &image, snapshots: config.snapshots };
+    for scenario in &config.scenarios {
+        if interrupt::requested().is_some() {
+            return Err(error("interrupted"));
+        }
+        let vcpus = config.guest.vcpus.unwrap_or(scenario.vcpus);
+        let ran = base.scenario(scenario, vcpus, &place.join(&scenario.name), progress);
+        progress(RunEvent::Ended { name: &ran.name, outcome: ran.outcome, seconds: ran.figures.vm_seconds });
+        summary.scenarios.push(ran);
+    }
+    stage("scenarios", start.elapsed(), summary);
+    Ok(())
+}
+
+/// Puts down which kernel it is, and its configuration and build log in the run's folder.
+pub(super) fn note_image(
+    image: &KernelImage,
+    folder: &RunFolder,
+    place: &Path,
+    summary: &mut KernelSummary,
+) -> Result<(), Failure> {
     summary.source = image.origin.to_string();
     summary.source_sha256 = match &image.origin {
         Origin::Debian { sha256, .. } | Origin::Tarball { sha256, .. } | Origin::Directory { sha256, .. } => {
@@ -183,60 +233,74 @@ fn fill_kernel(
         ("configure", image.times.configure),
         ("build", image.times.build),
     ] {
-        stage(name, time, summary);
+        summary.stages.push(Stage { name: name.to_owned(), seconds: time.as_secs_f64() });
     }
-    let kernel_folder = folder.make(Path::new(&config.version)).map_err(error)?;
+    let kernel_folder = folder.make(place).map_err(error)?;
     for (from, to) in [(&image.config, "config"), (&image.build_log, "build.log")] {
         fs::copy(from, kernel_folder.join(to))
             .map_err(|trouble| error(format!("cannot copy {}: {trouble}", from.display())))?;
     }
+    Ok(())
+}
 
-    let start = Instant::now();
+/// The series of a kernel, for its summary.
+pub(super) fn series_summary(spec: &KernelSpec) -> Option<SeriesSummary> {
+    spec.series.as_ref().map(|series| SeriesSummary {
+        name: series.name.clone(),
+        patches: series.patches.len(),
+        key: series.hash.to_string(),
+    })
+}
+
+/// What guests need besides a kernel.
+pub(super) struct Guest {
+    pub decision: Decision,
+    initrd: PathBuf,
+}
+
+pub(super) fn prepare(config: &RunConfig, folder: &RunFolder) -> Result<Guest, Failure> {
     let decision = accelerator::decide(config.guest.accelerator, &config.guest.qemu, config.store.root())
         .map_err(error)?;
-    progress(RunEvent::Accelerator(&decision));
-    summary.accelerator = Some(decision.accelerator.word().to_owned());
-    summary.accelerator_reason = Some(decision.reason.clone());
     let agent = agent::load(config.project.root()).map_err(error)?;
     let initrd = folder.path().join("initrd.cpio");
     fs::write(&initrd, initramfs::archive(&agent))
         .map_err(|trouble| error(format!("cannot write {}: {trouble}", initrd.display())))?;
-    stage("prepare", start.elapsed(), summary);
+    Ok(Guest { decision, initrd })
+}
 
-    let start = Instant::now();
-    for scenario in &config.scenarios {
-        if interrupt::requested().is_some() {
-            return Err(error("interrupted"));
-        }
-        let base = Base { config, folder, image: &image, decision: &decision, initrd: &initrd };
-        let ran = base.scenario(scenario, progress);
-        progress(RunEvent::Ended { name: &ran.name, outcome: ran.outcome, seconds: ran.figures.vm_seconds });
-        summary.scenarios.push(ran);
-    }
-    stage("scenarios", start.elapsed(), summary);
-    Ok(())
+/// What all kernels of a run share.
+pub(super) struct Shared<'a> {
+    pub config: &'a RunConfig,
+    pub folder: &'a RunFolder,
+    pub guest: &'a Guest,
 }
 
 /// What all scenarios of a kernel share.
-struct Base<'a> {
-    config: &'a RunConfig,
-    folder: &'a RunFolder,
-    image: &'a KernelImage,
-    decision: &'a Decision,
-    initrd: &'a Path,
+pub(super) struct Base<'a> {
+    pub shared: &'a Shared<'a>,
+    pub image: &'a KernelImage,
+    pub snapshots: Mode,
 }
 
 impl Base<'_> {
-    fn scenario(&self, scenario: &Scenario, progress: &mut dyn FnMut(RunEvent<'_>)) -> ScenarioSummary {
-        let vcpus = self.config.guest.vcpus.unwrap_or(scenario.vcpus);
+    /// Runs a scenario; what it leaves goes to `place` in the run's folder.
+    pub fn scenario(
+        &self,
+        scenario: &Scenario,
+        vcpus: u8,
+        place: &Path,
+        progress: &mut dyn FnMut(RunEvent<'_>),
+    ) -> ScenarioSummary {
+        let config = self.shared.config;
         progress(RunEvent::Scenario { name: &scenario.name, vcpus });
-        let place = Path::new(&self.config.version).join(&scenario.name);
         let mut summary = ScenarioSummary {
             name: scenario.name.clone(),
-            seed: self.config.seed,
+            seed: config.seed,
             vcpus,
             outcome: Outcome::Crashed,
             reason: None,
+            attempts: Vec::new(),
+            baseline: None,
             figures: Figures::default(),
             findings: Vec::new(),
             findings_not_listed: 0,
@@ -244,9 +308,9 @@ impl Base<'_> {
             snapshot: SnapshotState::NotCompared { reason: "the scenario did not run to its end".to_owned() },
             console: Vec::new(),
             artifacts: place.display().to_string(),
-            reproducer: reproducer(self.config, std::iter::once(scenario.name.as_str())),
+            reproducer: reproducer(config, std::iter::once(scenario.name.as_str())),
         };
-        if let Err(failure) = self.fill_scenario(scenario, vcpus, &place, &mut summary, progress) {
+        if let Err(failure) = self.fill_scenario(scenario, vcpus, place, &mut summary, progress) {
             summary.outcome = failure.outcome;
             summary.reason = Some(failure.message);
         }
@@ -261,19 +325,19 @@ impl Base<'_> {
         summary: &mut ScenarioSummary,
         progress: &mut dyn FnMut(RunEvent<'_>),
     ) -> Result<(), Failure> {
-        let folder = self.folder.make(place).map_err(error)?;
-        let share = self.folder.make(&place.join("share")).map_err(error)?;
+        let folder = self.shared.folder.make(place).map_err(error)?;
+        let share = self.shared.folder.make(&place.join("share")).map_err(error)?;
         for part in ["rootfs", "artifacts"] {
-            self.folder.make(&place.join("share").join(part)).map_err(error)?;
+            self.shared.folder.make(&place.join("share").join(part)).map_err(error)?;
         }
-        let guest = &self.config.guest;
+        let guest = &self.shared.config.guest;
         let spec = VmSpec {
             qemu: guest.qemu.clone(),
             kernel: self.image.vmlinux.clone(),
-            initrd: self.initrd.to_owned(),
+            initrd: self.shared.guest.initrd.clone(),
             vcpus,
             memory_mib: scenario.memory_mib,
-            accelerator: self.decision.accelerator,
+            accelerator: self.shared.guest.decision.accelerator,
             cmdline: AUDIT_PARAMETERS
                 .iter()
                 .map(|parameter| (*parameter).to_owned())
@@ -292,7 +356,7 @@ impl Base<'_> {
             .map_err(|trouble| error(format!("cannot write {}: {trouble}", path.display())))?;
         let options = check_options(&self.image.version);
         let sink = Lineage::new(scenario.name.clone(), titles(scenario));
-        let driven = drive::drive(&spec, scenario, self.config.seed, options, sink, &mut |count| {
+        let driven = drive::drive(&spec, scenario, self.shared.config.seed, options, sink, &mut |count| {
             progress(RunEvent::Records { name: &scenario.name, count });
         })
         .map_err(error)?;
@@ -323,12 +387,12 @@ impl Base<'_> {
     }
 
     fn compare(&self, scenario: &Scenario, canonical: &Canonical) -> Result<SnapshotState, Failure> {
-        let shelf = Shelf::new(self.config.project.snapshots());
-        let compared = shelf
-            .compare(&scenario.name, &self.config.version, canonical, self.config.snapshots)
-            .map_err(error)?;
+        let config = self.shared.config;
+        let shelf = Shelf::new(config.project.snapshots());
+        let compared =
+            shelf.compare(&scenario.name, &config.version, canonical, self.snapshots).map_err(error)?;
         let relative =
-            |path: &Path| path.strip_prefix(self.config.project.root()).unwrap_or(path).display().to_string();
+            |path: &Path| path.strip_prefix(config.project.root()).unwrap_or(path).display().to_string();
         let pending = |path: Option<PathBuf>| path.as_deref().map(relative);
         Ok(match compared {
             Comparison::NotCompared => SnapshotState::NotCompared { reason: "turned off".to_owned() },

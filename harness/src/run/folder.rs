@@ -49,6 +49,18 @@ impl RunFolder {
         unreachable!("the numbers have no end")
     }
 
+    /// A folder of an earlier run, to go on in.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        // `out/latest` is a link: the run's name is that of what it points to.
+        let path = fs::canonicalize(path).map_err(failed(path))?;
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let out = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { id, path, out })
+    }
+
     /// The run's name.
     #[must_use]
     pub fn id(&self) -> &str {

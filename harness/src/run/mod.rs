@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Executes a plan: one kernel, one scenario, one capture at a time, and what they amount to.
 
+mod baseline;
 pub mod capture;
 pub mod drive;
+mod each_patch;
 pub mod execute;
 pub mod folder;
 pub mod judge;
+pub mod matrix;
 pub mod replay;
