@@ -33,10 +33,10 @@ pub use apply::{ApplyError, HunkOffset, Overlay, OverlayFile, Reject, RejectedHu
 pub use apt::{AptError, AptTools};
 pub use build::{KernelError, KernelSpec, PatchedTree, SeriesSymbol, apply, build};
 pub use checkpatch::{CheckpatchError, checkpatch};
-pub use config::{ConfigError, MissingSymbol};
+pub use config::{ConfigError, MissingSymbol, PresentSymbol};
 pub use digest::Hash;
 pub use event::{BuildEvent, Events};
-pub use fragment::{BASE, Fragment, FragmentError, Fragments, Request};
+pub use fragment::{Absent, BASE, Fragment, FragmentError, Fragments, Request};
 pub use image::{BuildTimes, ImageKey, KernelImage};
 pub use kconfig::Blame;
 pub use lock::LockError;
