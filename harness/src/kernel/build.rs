@@ -212,20 +212,21 @@ fn label(spec: &KernelSpec) -> TreeLabel {
     if spec.series.is_some() { TreeLabel::Patched } else { TreeLabel::Baseline }
 }
 
-/// The base flavours, the series' own, then those that were asked for.
+/// The base flavours, those of the kernel line, the series' own, then those that were asked for.
 fn fragments(spec: &KernelSpec, source: &Source) -> Result<Vec<Fragment>, KernelError> {
-    let mut parts = source.version.splitn(3, '.');
-    let line = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let mut fragments = spec.fragments.read(&BASE, Some(&line))?;
+    let mut fragments = spec.fragments.read(&BASE)?;
+    if let Some(line) = KernelLine::of(&source.version) {
+        fragments.extend(spec.fragments.read(&line.fragments)?);
+    }
     if let Some(series) = &spec.series {
         if spec.fragments.has(&series.name) {
-            fragments.extend(spec.fragments.read(&[&series.name], Some(&line))?);
+            fragments.extend(spec.fragments.read(&[&series.name])?);
         } else if let Some(symbol) = &series.config {
             let path = series.folder.join("series.toml");
             fragments.push(Fragment::parse(&series.name, path, &format!("CONFIG_{symbol}=y\n"))?);
         }
     }
-    fragments.extend(spec.fragments.read(&spec.flavours, Some(&line))?);
+    fragments.extend(spec.fragments.read(&spec.flavours)?);
     Ok(fragments)
 }
 

@@ -49,12 +49,32 @@ impl fmt::Display for MissingSymbol {
     }
 }
 
+/// A symbol that exists although a fragment says that it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentSymbol {
+    /// Without `CONFIG_`.
+    pub symbol: String,
+    /// The fragment that says so.
+    pub fragment: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for PresentSymbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CONFIG_{} ({}:{})", self.symbol, self.fragment.display(), self.line)
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Symbols that Kconfig did not grant.
     #[error("the configuration lacks {} of the requested symbols{}", .0.len(), Listed(.0))]
     Missing(Vec<MissingSymbol>),
+    /// Symbols that a fragment says this kernel does not have, and that it has.
+    #[error("the kernel has {} of the symbols that are said to be absent{}", .0.len(), Listed(.0))]
+    Present(Vec<PresentSymbol>),
     /// A make target or merge_config.sh failed.
     #[error("the configuration failed{}: {source}", because(first))]
     Failed {
@@ -68,11 +88,11 @@ pub enum ConfigError {
     Store(#[from] StoreError),
 }
 
-struct Listed<'a>(&'a [MissingSymbol]);
+struct Listed<'a, T>(&'a [T]);
 
-impl fmt::Display for Listed<'_> {
+impl<T: fmt::Display> fmt::Display for Listed<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|missing| write!(f, "\n    {missing}"))
+        self.0.iter().try_for_each(|symbol| write!(f, "\n    {symbol}"))
     }
 }
 
@@ -132,13 +152,23 @@ fn run(spec: ChildSpec, log: &Path) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether every request is granted. Of several for one symbol the last one counts.
+/// Whether every request is granted. Of several for one symbol the last one counts, and none for a symbol that a
+/// fragment says this kernel does not have; if that is true.
 fn verify(src: &Path, fragments: &[Fragment], config: &DotConfig) -> Result<(), ConfigError> {
+    let absent: Vec<PresentSymbol> = fragments.iter().flat_map(said_to_be_absent).collect();
+    if !absent.is_empty() {
+        let kconfig = Kconfig::read(src, SRCARCH);
+        let present: Vec<_> = absent.iter().filter(|said| kconfig.defines(&said.symbol)).cloned().collect();
+        if !present.is_empty() {
+            return Err(ConfigError::Present(present));
+        }
+    }
     let requests: Vec<(&Fragment, &Request)> =
         fragments.iter().flat_map(|fragment| fragment.requests.iter().map(move |r| (fragment, r))).collect();
     let missing = requests.iter().enumerate().filter(|(i, (_, request))| {
         let overridden = requests[i + 1..].iter().any(|(_, later)| later.symbol == request.symbol);
-        !overridden && config.value(&request.symbol) != request.value
+        let absent = absent.iter().any(|said| said.symbol == request.symbol);
+        !overridden && !absent && config.value(&request.symbol) != request.value
     });
     let missing: Vec<_> = missing.map(|(_, found)| *found).collect();
     if missing.is_empty() {
@@ -154,6 +184,14 @@ fn verify(src: &Path, fragments: &[Fragment], config: &DotConfig) -> Result<(), 
         blame: kconfig.blame(&request.symbol, config),
     };
     Err(ConfigError::Missing(missing.into_iter().map(explain).collect()))
+}
+
+fn said_to_be_absent(fragment: &Fragment) -> impl Iterator<Item = PresentSymbol> {
+    fragment.absent.iter().map(|absent| PresentSymbol {
+        symbol: absent.symbol.clone(),
+        fragment: fragment.path.clone(),
+        line: absent.line,
+    })
 }
 
 #[cfg(test)]
@@ -193,5 +231,25 @@ mod tests {
     fn the_last_request_for_a_symbol_counts() {
         check(&["CONFIG_B=y\n", "# CONFIG_B is not set\n"], "").unwrap();
         assert!(check(&["# CONFIG_B is not set\n", "CONFIG_B=y\n"], "").is_err());
+    }
+
+    #[test]
+    fn a_symbol_that_does_not_exist_in_this_line_is_not_missing() {
+        let fragments = ["CONFIG_GONE=y\nCONFIG_B=y\n", "# nstrail: absent CONFIG_GONE\n"];
+        check(&fragments, "CONFIG_B=y\n").unwrap();
+        // Also if it is a later fragment that asks for it.
+        check(&[fragments[1], fragments[0]], "CONFIG_B=y\n").unwrap();
+        assert!(check(&fragments[..1], "CONFIG_B=y\n").is_err());
+    }
+
+    #[test]
+    fn a_symbol_that_is_wrongly_said_to_be_absent_is_an_error() {
+        let fragments = ["CONFIG_A=y\n", "# why\n# nstrail: absent CONFIG_A\n"];
+        for config in ["", "CONFIG_A=y\n"] {
+            let error = check(&fragments, config).unwrap_err().to_string();
+            let expected =
+                "the kernel has 1 of the symbols that are said to be absent\n    CONFIG_A (f1.config:2)";
+            assert_eq!(error, expected);
+        }
     }
 }

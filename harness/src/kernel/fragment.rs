@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Configuration fragments: files of kernel-configs/, each a list of requests.
+//!
+//! A kernel line may have fragments of its own, which versions.toml names. They come after the common ones, so that
+//! what they ask for counts, and may say `# nstrail: absent CONFIG_X`: this line has no such symbol.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +11,14 @@ use std::path::{Path, PathBuf};
 pub const BASE: [&str; 4] = ["base", "audit", "namespaces", "virtio"];
 
 /// The fragments as they were when this program was built, for use without a checkout.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: &[(&str, &str)] = &[
     ("base", include_str!("../../../kernel-configs/base.config")),
     ("audit", include_str!("../../../kernel-configs/audit.config")),
     ("namespaces", include_str!("../../../kernel-configs/namespaces.config")),
     ("virtio", include_str!("../../../kernel-configs/virtio.config")),
     ("auditnsid", include_str!("../../../kernel-configs/auditnsid.config")),
     ("kunit", include_str!("../../../kernel-configs/kunit.config")),
+    ("slub", include_str!("../../../kernel-configs/slub.config")),
 ];
 
 /// A fragment.
@@ -28,6 +32,8 @@ pub struct Fragment {
     pub text: String,
     /// What it asks for, in its order.
     pub requests: Vec<Request>,
+    /// What it says the kernel does not have, whoever asks for it.
+    pub absent: Vec<Absent>,
 }
 
 /// One line that asks for a value.
@@ -37,6 +43,15 @@ pub struct Request {
     pub symbol: String,
     /// `y`, a number, a string in quotes, or `n` for "is not set".
     pub value: String,
+    /// Line in the fragment, from 1.
+    pub line: usize,
+}
+
+/// One line that says that a symbol does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// Symbol, without `CONFIG_`.
+    pub symbol: String,
     /// Line in the fragment, from 1.
     pub line: usize,
 }
@@ -63,7 +78,8 @@ pub enum FragmentError {
         source: std::io::Error,
     },
     /// A line is no request.
-    #[error("{}:{line}: `{text}` asks for nothing (hint: `CONFIG_X=y`, or `# CONFIG_X is not set`)", path.display())]
+    #[error("{}:{line}: `{text}` asks for nothing (hint: `CONFIG_X=y`, `# CONFIG_X is not set`, or \
+             `# nstrail: absent CONFIG_X`)", path.display())]
     Line {
         /// The fragment.
         path: PathBuf,
@@ -88,49 +104,37 @@ pub enum Fragments {
 }
 
 impl Fragments {
-    /// Reads the fragments of some flavours, in their order. A folder may hold `versions/LINE/NAME.config`: what
-    /// this flavour asks for in addition on that kernel line.
+    /// Reads the fragments of some flavours, in their order.
     ///
     /// # Errors
     /// As [`FragmentError`].
-    pub fn read<S: AsRef<str>>(
-        &self,
-        names: &[S],
-        line: Option<&str>,
-    ) -> Result<Vec<Fragment>, FragmentError> {
-        let mut fragments = Vec::new();
-        for name in names.iter().map(AsRef::as_ref) {
-            match self {
-                Fragments::Embedded => {
-                    let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
-                        return Err(FragmentError::Unknown {
-                            name: name.to_owned(),
-                            folder: "the fragments of this program".into(),
-                            known: EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect(),
-                        });
-                    };
-                    let path = Path::new("kernel-configs").join(format!("{name}.config"));
-                    fragments.push(Fragment::parse(name, path, text)?);
+    pub fn read<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<Fragment>, FragmentError> {
+        names.iter().map(|name| self.one(name.as_ref())).collect()
+    }
+
+    fn one(&self, name: &str) -> Result<Fragment, FragmentError> {
+        match self {
+            Fragments::Embedded => {
+                let Some((_, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
+                    return Err(FragmentError::Unknown {
+                        name: name.to_owned(),
+                        folder: "the fragments of this program".into(),
+                        known: EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                    });
+                };
+                Fragment::parse(name, Path::new("kernel-configs").join(format!("{name}.config")), text)
+            }
+            Fragments::Folder(folder) => {
+                let path = folder.join(format!("{name}.config"));
+                // A name must stay in the folder: `../x` is none.
+                if name.contains('/') || !path.is_file() {
+                    let (name, folder) = (name.to_owned(), folder.clone());
+                    let known = flavours(&folder);
+                    return Err(FragmentError::Unknown { name, folder, known });
                 }
-                Fragments::Folder(folder) => {
-                    let path = folder.join(format!("{name}.config"));
-                    // A name must stay in the folder: `../x` is none.
-                    if name.contains('/') || !path.is_file() {
-                        let (name, folder) = (name.to_owned(), folder.clone());
-                        let known = flavours(&folder);
-                        return Err(FragmentError::Unknown { name, folder, known });
-                    }
-                    fragments.push(Fragment::open(name, path)?);
-                    if let Some(line) = line {
-                        let path = folder.join("versions").join(line).join(format!("{name}.config"));
-                        if path.is_file() {
-                            fragments.push(Fragment::open(&format!("{name}@{line}"), path)?);
-                        }
-                    }
-                }
+                Fragment::open(name, path)
             }
         }
-        Ok(fragments)
     }
 
     /// Whether there is a fragment of that name.
@@ -164,9 +168,18 @@ impl Fragment {
     /// # Errors
     /// [`FragmentError::Line`]: merge_config.sh passes over what it does not understand, we do not.
     pub fn parse(name: &str, path: PathBuf, text: &str) -> Result<Fragment, FragmentError> {
-        let mut requests = Vec::new();
+        let (mut requests, mut absent) = (Vec::new(), Vec::new());
         for (i, raw) in text.lines().enumerate() {
             let line = raw.trim();
+            if let Some(word) = line.strip_prefix('#').and_then(|rest| rest.trim().strip_prefix("nstrail:")) {
+                match word.trim().strip_prefix("absent CONFIG_") {
+                    Some(symbol) if is_symbol(symbol) => {
+                        absent.push(Absent { symbol: symbol.to_owned(), line: i + 1 });
+                    }
+                    _ => return Err(FragmentError::Line { path, line: i + 1, text: raw.to_owned() }),
+                }
+                continue;
+            }
             let request = match line.strip_prefix('#') {
                 Some(comment) => unset(comment).map(|symbol| (symbol, "n")),
                 None => match line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('=')) {
@@ -179,7 +192,7 @@ impl Fragment {
                 requests.push(Request { symbol: symbol.to_owned(), value: value.to_owned(), line: i + 1 });
             }
         }
-        Ok(Fragment { name: name.to_owned(), path, text: text.to_owned(), requests })
+        Ok(Fragment { name: name.to_owned(), path, text: text.to_owned(), requests, absent })
     }
 }
 
@@ -212,6 +225,7 @@ impl DotConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::versions::KernelLine;
     use super::*;
 
     #[test]
@@ -225,34 +239,44 @@ mod tests {
 
     #[test]
     fn a_line_that_merge_config_would_pass_over_is_an_error() {
-        for line in ["CONFIG_A", "CONFIG_A =y", "config_a=y", "CONFIG_A="] {
+        let typos = ["# nstrail: abesnt CONFIG_A", "#nstrail: absent A", "# nstrail: absent CONFIG_A=y"];
+        for line in ["CONFIG_A", "CONFIG_A =y", "config_a=y", "CONFIG_A="].into_iter().chain(typos) {
             let error = Fragment::parse("x", "x.config".into(), &format!("\n{line}\n")).unwrap_err();
             assert!(error.to_string().starts_with(&format!("x.config:2: `{line}`")), "{error}");
         }
     }
 
     #[test]
+    fn a_fragment_says_what_its_kernel_line_does_not_have() {
+        let text = "# CONFIG_B is not set\n# nstrail: absent CONFIG_A\n# absent CONFIG_C, we think\n";
+        let fragment = Fragment::parse("x", "x.config".into(), text).unwrap();
+        assert_eq!(fragment.absent, [Absent { symbol: "A".into(), line: 2 }]);
+        assert_eq!(fragment.requests.len(), 1);
+    }
+
+    #[test]
     fn every_embedded_fragment_can_be_read() {
         let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-        let fragments = Fragments::Embedded.read(&names, Some("6.12")).unwrap();
-        assert!(fragments.iter().all(|fragment| !fragment.requests.is_empty()));
+        let fragments = Fragments::Embedded.read(&names).unwrap();
+        assert!(fragments.iter().all(|fragment| fragment.requests.len() + fragment.absent.len() > 0));
         assert!(Fragments::Embedded.has("kunit") && !Fragments::Embedded.has("kasan"));
     }
 
     #[test]
-    fn a_folder_adds_what_a_kernel_line_needs() {
+    fn what_a_kernel_line_names_is_there() {
+        for line in KernelLine::all() {
+            Fragments::Embedded.read(&line.fragments).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_stays_in_the_folder() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("versions/5.10")).unwrap();
         std::fs::write(dir.path().join("base.config"), "CONFIG_A=y\n").unwrap();
-        std::fs::write(dir.path().join("versions/5.10/base.config"), "CONFIG_B=y\n").unwrap();
         let folder = Fragments::Folder(dir.path().into());
-        let names = |line| -> Vec<String> {
-            folder.read(&["base"], Some(line)).unwrap().into_iter().map(|fragment| fragment.name).collect()
-        };
-        assert_eq!(names("6.12"), ["base"]);
-        assert_eq!(names("5.10"), ["base", "base@5.10"]);
+        assert_eq!(folder.read(&["base"]).unwrap()[0].name, "base");
         for name in ["bas", "../base"] {
-            let error = folder.read(&[name], None).unwrap_err().to_string();
+            let error = folder.read(&[name]).unwrap_err().to_string();
             assert!(error.contains("there are base)"), "{error}");
         }
     }

@@ -68,6 +68,11 @@ impl Kconfig {
         reader.kconfig
     }
 
+    /// Whether some file defines `symbol`.
+    pub fn defines(&self, symbol: &str) -> bool {
+        self.symbols.contains_key(symbol)
+    }
+
     /// Why `symbol` is not what was asked for.
     pub fn blame(&self, symbol: &str, config: &DotConfig) -> Blame {
         let Some(definitions) = self.symbols.get(symbol) else { return Blame::Undefined };

@@ -30,6 +30,9 @@ pub struct KernelLine {
     pub suites: Vec<String>,
     /// Steps that make takes for our configuration: what progress is shown against until a build was counted.
     pub steps: Option<u32>,
+    /// Configuration fragments that this line has in addition, after the common ones.
+    #[serde(default)]
+    pub fragments: Vec<String>,
 }
 
 impl KernelLine {
