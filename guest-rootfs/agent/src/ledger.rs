@@ -217,7 +217,7 @@ mod tests {
 
     use nstrail_wire::{
         fact::{AuditFact, AuditStatus, Call, Outcome, ProbeKind, When},
-        namespace::NamespaceSet,
+        namespace::{NamespaceIds, NamespaceSet},
     };
 
     use super::*;
@@ -267,6 +267,7 @@ mod tests {
                 multicast_drops: u64::MAX,
             }),
             Act::Audit(AuditFact::Enabled(true)),
+            Act::Ids { ids: NamespaceIds([u64::MAX; 10]) },
         ]
     }
 

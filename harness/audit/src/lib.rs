@@ -25,5 +25,5 @@ pub use event::{Event, EventGrouper};
 pub use field::{Field, Fields, Value};
 pub use kind::Kind;
 pub use model::{Fault, Model};
-pub use nsid::{FlagNames, FormatError, Netns, NsIds, NsidOp, Op, parse_nsid};
+pub use nsid::{FlagNames, FormatError, Netns, NsidOp, Op, parse_nsid};
 pub use record::{Record, RecordError, Stamp, raw_line};

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet, NamespaceType};
+use nstrail_wire::namespace::{NamespaceEntry, NamespaceIds, NamespaceSet, NamespaceType};
 use thiserror::Error;
 
 use crate::record::decimal;
@@ -66,10 +66,6 @@ impl fmt::Display for Op {
     }
 }
 
-/// The `nsid=` list: 64-bit namespace ids, from 7.2 on, in the order of the `ns=` list; 0 stands for `?`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NsIds(pub [u64; 10]);
-
 /// An `AUDIT_NSID_OP` record (1340). Fields that its op does not have are 0 or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NsidOp {
@@ -88,8 +84,8 @@ pub struct NsidOp {
     pub id: u64,
     /// `ns=`; 0 stands for `?`.
     pub set: NamespaceSet,
-    /// `nsid=`.
-    pub ns_ids: Option<NsIds>,
+    /// `nsid=`: 64-bit namespace ids, from 7.2 on; 0 stands for `?`.
+    pub ns_ids: Option<NamespaceIds>,
 }
 
 impl NsidOp {
@@ -153,14 +149,8 @@ impl fmt::Display for NsidOp {
         write!(f, " auditnsid={:#x}", self.id)?;
         if self.op != Op::Release {
             write!(f, " ns={}", self.set)?;
-            if let Some(NsIds(ids)) = &self.ns_ids {
-                for (index, (entry, number)) in NamespaceEntry::ALL.into_iter().zip(ids).enumerate() {
-                    f.write_str(if index == 0 { " nsid=" } else { "," })?;
-                    match number {
-                        0 => write!(f, "{entry}:?")?,
-                        number => write!(f, "{entry}:{number}")?,
-                    }
-                }
+            if let Some(ids) = &self.ns_ids {
+                write!(f, " nsid={ids}")?;
             }
         }
         f.write_str(" res=1")
@@ -344,7 +334,7 @@ fn set(value: &[u8]) -> Result<NamespaceSet, FormatError> {
     Ok(set)
 }
 
-fn ns_ids(value: &[u8]) -> Result<NsIds, FormatError> {
+fn ns_ids(value: &[u8]) -> Result<NamespaceIds, FormatError> {
     let mut ids = [0; 10];
     list("nsid", value, |index, digits| {
         if let Some(digits) = digits {
@@ -353,7 +343,7 @@ fn ns_ids(value: &[u8]) -> Result<NsIds, FormatError> {
         }
         Ok(())
     })?;
-    Ok(NsIds(ids))
+    Ok(NamespaceIds(ids))
 }
 
 #[cfg(test)]
@@ -458,7 +448,7 @@ mod tests {
                 old: if op.is_move() { old } else { 0 },
                 id,
                 set: if defines { NamespaceSet(inums) } else { NamespaceSet::default() },
-                ns_ids: if defines { ids.map(NsIds) } else { None },
+                ns_ids: if defines { ids.map(NamespaceIds) } else { None },
             };
             prop_assert_eq!(NsidOp::parse(record.to_string().as_bytes()), Ok(record));
         }

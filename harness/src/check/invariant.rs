@@ -59,6 +59,7 @@ invariants! {
     G2Flags "NS-G2-FLAGS" loss "flags of a definition are the types asked for, or joined; none for an implicit move.";
     G2Old "NS-G2-OLD" loss "old-auditnsid of a definition is the set that the caller was in.";
     G2List "NS-G2-LIST" loss "The ten inode numbers of a definition are those that the moved task reads in /proc.";
+    G2Ids "NS-G2-IDS" loss "The ids in a definition's nsid list are those that the kernel gives the task; an id stands for one namespace for good.";
     G3Unique "NS-G3-UNIQUE" sure "No auditnsid is defined twice or used again.";
     G3Dense "NS-G3-DENSE" loss "Below the highest auditnsid none is missing.";
     G4First "NS-G4-FIRST" loss "A definition precedes every record that names its auditnsid and every event begun by a member.";

@@ -351,7 +351,7 @@ impl Core {
                 actor.ended_epoch = epoch;
                 self.ledger.alive.insert(id, true);
             }
-            Act::Fence { .. } => {}
+            Act::Fence { .. } | Act::Ids { .. } => {}
             Act::Audit(audit) => {
                 if let AuditFact::Enabled(on) = audit {
                     self.ledger.dark = !on;

@@ -281,6 +281,7 @@ impl Core {
             .records(&gone);
             self.findings.push(finding);
         } else {
+            self.ids_of(&definition);
             self.sets.define(Arc::clone(&definition));
         }
         event.definitions.push(Arc::clone(&definition));
@@ -350,6 +351,7 @@ impl Core {
         }
         self.log.init = Some(Arc::clone(definition));
         self.log.holes.take(BOOT);
+        self.ids_of(definition);
         self.sets.define(Arc::clone(definition));
         self.settle_boot();
     }

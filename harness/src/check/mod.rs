@@ -16,6 +16,7 @@ mod event;
 pub mod finding;
 mod hash;
 mod holes;
+mod ids;
 pub mod invariant;
 pub mod joined;
 mod ledger;

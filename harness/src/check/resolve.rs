@@ -178,6 +178,7 @@ impl Core {
                 self.check_set(actor.hold, set, item, "at the probe");
                 self.judge_probe(actor, item, *kind, *token, set);
             }
+            Act::Ids { ids } => self.check_ids(actor.hold, ids, item),
             Act::Reaped { .. } => self.over(&item.over, item, actor),
             Act::End | Act::Fence { .. } | Act::Audit(_) => {}
         }

@@ -13,7 +13,7 @@ use nstrail_wire::{
     namespace::{NamespaceSet, NamespaceType},
 };
 
-use super::{finding::Raw, hash::Map, joined::ReleaseBy};
+use super::{finding::Raw, hash::Map, ids::Ids, joined::ReleaseBy};
 
 /// A definition as it stands in the log.
 #[derive(Debug)]
@@ -231,6 +231,7 @@ struct Incarnation {
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     map: Map<u64, Set>,
+    pub ids: Ids,
     boot: NamespaceSet,
     incarnations: Map<(&'static str, u32), Incarnation>,
     /// Sets released last, in the order of the log: what the log's side needs to know of them does not depend
@@ -291,6 +292,7 @@ impl Sets {
             reappeared: set.reappeared.clone(),
         };
         set.release = Some(release);
+        self.ids.release(&set.definition.op);
         self.forget_numbers(id);
         if self.gone.insert(id, gone).is_none() {
             self.gone_order.push_back(id);
@@ -380,7 +382,7 @@ impl Sets {
 }
 
 /// Whether an operation made this namespace: the type was asked for, and shows in this entry.
-fn new_here(op: &NsidOp, entry: nstrail_wire::namespace::NamespaceEntry) -> bool {
+pub(super) fn new_here(op: &NsidOp, entry: nstrail_wire::namespace::NamespaceEntry) -> bool {
     use nstrail_wire::namespace::NamespaceEntry as Entry;
     let asked = |kind: NamespaceType| op.flags & kind.flag() != 0;
     match entry {

@@ -19,6 +19,8 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("auditnsid", include_str!("../../../kernel-configs/auditnsid.config")),
     ("kunit", include_str!("../../../kernel-configs/kunit.config")),
     ("slub", include_str!("../../../kernel-configs/slub.config")),
+    ("xtables-legacy", include_str!("../../../kernel-configs/xtables-legacy.config")),
+    ("one-sysctl", include_str!("../../../kernel-configs/one-sysctl.config")),
 ];
 
 /// A fragment.

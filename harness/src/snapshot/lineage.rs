@@ -462,7 +462,7 @@ impl JoinedSink for Lineage {
                 let line = Line::new(if *enabled { "audit on" } else { "audit off" });
                 self.actor(fact.actor).tell(line);
             }
-            Act::Fence { .. } | Act::Audit(_) => {}
+            Act::Fence { .. } | Act::Audit(_) | Act::Ids { .. } => {}
         }
         self.most_open = self.most_open.max(self.actors.len());
     }

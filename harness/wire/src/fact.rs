@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::namespace::NamespaceSet;
+use crate::namespace::{NamespaceIds, NamespaceSet};
 
 /// The ledger's own number of a task. Never used twice in a run, whatever the kernel does with PIDs.
 ///
@@ -74,6 +74,9 @@ pub enum Act {
     Fence { number: u32 },
     /// The agent's main task: state of the audit subsystem (see [`AuditFact`]).
     Audit(AuditFact),
+    /// The ids that the kernel gives for the task's own namespaces (NS_GET_ID), asked for after a probe. Told
+    /// only where the kernel has such ids.
+    Ids { ids: NamespaceIds },
 }
 
 /// The system call that an operation used.

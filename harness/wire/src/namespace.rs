@@ -183,13 +183,29 @@ impl NamespaceSet {
 impl fmt::Display for NamespaceSet {
     /// The `ns=` list: `cgroup:N,ipc:N,...`, with `?` for 0.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (entry, inum)) in self.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            match inum {
-                0 => write!(f, "{comma}{entry}:?")?,
-                n => write!(f, "{comma}{entry}:{n}")?,
-            }
-        }
-        Ok(())
+        list(f, self.0.map(u64::from))
     }
+}
+
+/// The 64-bit ids of a set's namespaces, in the order of [`NamespaceEntry::ALL`]: those of NS_GET_ID (from 7.x
+/// kernels on), which are never used again. 0 as in [`NamespaceSet`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceIds(pub [u64; 10]);
+
+impl fmt::Display for NamespaceIds {
+    /// The `nsid=` list: as the `ns=` list.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(f, self.0)
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, numbers: [u64; 10]) -> fmt::Result {
+    for (index, (entry, number)) in NamespaceEntry::ALL.into_iter().zip(numbers).enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        match number {
+            0 => write!(f, "{comma}{entry}:?")?,
+            n => write!(f, "{comma}{entry}:{n}")?,
+        }
+    }
+    Ok(())
 }

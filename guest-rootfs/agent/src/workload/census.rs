@@ -3,9 +3,12 @@
 
 use std::{ffi::CStr, io, os::fd::RawFd};
 
-use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet};
+use nstrail_wire::namespace::{NamespaceEntry, NamespaceIds, NamespaceSet};
 
 use super::inherited::{self, PROC};
+
+/// `_IOR(0xb7, 13, __u64)` of include/uapi/linux/nsfs.h.
+const NS_GET_ID: libc::Ioctl = 0x8008_b70d_u32 as libc::Ioctl;
 
 /// Numbers of a task in the initial pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,47 @@ pub fn namespaces() -> io::Result<NamespaceSet> {
     }
     inherited::close(directory);
     result.map(|()| set)
+}
+
+/// The ids of the calling thread's namespaces; `None` on a kernel without such ids.
+pub fn ids() -> io::Result<Option<NamespaceIds>> {
+    let directory =
+        inherited::open_at(PROC, c"thread-self/ns", libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
+    let mut ids = NamespaceIds::default();
+    let mut result = Ok(Some(()));
+    for (entry, place) in NamespaceEntry::ALL.into_iter().zip(&mut ids.0) {
+        match id(directory, file_name(entry)) {
+            Ok(Some(id)) => *place = id,
+            Ok(None) => {
+                result = Ok(None);
+                break;
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    inherited::close(directory);
+    result.map(|some| some.map(|()| ids))
+}
+
+/// The id of one namespace; 0 if there is none to ask for.
+fn id(directory: RawFd, name: &CStr) -> io::Result<Option<u64>> {
+    let file = match inherited::open_at(directory, name, libc::O_RDONLY | libc::O_CLOEXEC) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+        Err(error) => return Err(error),
+    };
+    let mut id = 0_u64;
+    // SAFETY: `id` is writable for the eight bytes that the number of the call says.
+    let result = inherited::check(unsafe { libc::ioctl(file, NS_GET_ID, &raw mut id) }.into());
+    inherited::close(file);
+    match result {
+        Ok(_) => Ok(Some(id)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The number in a link `TYPE:[NUMBER]`; 0 if there is none to read.

@@ -11,6 +11,7 @@ use nstrail_wire::{
 };
 
 use super::{
+    census,
     death::{Ending, Status, reap},
     error::{Failed, StepError},
     inherited, packet,
@@ -48,7 +49,11 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::IoUring => uring::make_directory(token)?,
         ProbeKind::Abend => {}
     }
-    task.tell(Act::Probe { kind, token, set: task.set })
+    task.tell(Act::Probe { kind, token, set: task.set })?;
+    match census::ids().map_err(StepError::call("NS_GET_ID"))? {
+        Some(ids) => task.tell(Act::Ids { ids }),
+        None => Ok(()),
+    }
 }
 
 fn user_message(token: u64) -> Result<(), StepError> {

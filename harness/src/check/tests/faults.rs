@@ -16,7 +16,10 @@ use crate::check::{Invariant, LossProof, Outcome};
 
 /// A run with something of everything: ids 0x2 (a container with a probe, a fork, an unshare to 0x3), 0x4 (killed), ...
 fn story() -> Sim {
-    let mut sim = Sim::new();
+    tell(Sim::new())
+}
+
+fn tell(mut sim: Sim) -> Sim {
     let stage = sim.clone(0, Call::Fork, 0);
     let container = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag() | NamespaceType::Net.flag());
     sim.probe(container, ProbeKind::UserMessage);
@@ -67,7 +70,10 @@ fn with(parts: &'static [&'static str]) -> impl Fn(&Line) -> bool {
 
 /// Plants a fault and gives the invariants that are broken by it.
 fn plant(fault: impl FnOnce(&mut Sim)) -> BTreeSet<Invariant> {
-    let mut sim = story();
+    plant_in(story(), fault)
+}
+
+fn plant_in(mut sim: Sim, fault: impl FnOnce(&mut Sim)) -> BTreeSet<Invariant> {
     fault(&mut sim);
     // The collector counted what came out, planted or not.
     let records = sim.log.len() as u64;
@@ -166,6 +172,131 @@ fn a_wrong_set_is_caught() {
         });
         probe.unwrap().0[9] = 4711;
     });
+}
+
+/// Plants a fault on a kernel whose namespaces have ids.
+#[track_caller]
+fn caught_among_ids(by: Invariant, fault: impl FnOnce(&mut Sim)) {
+    let broken = plant_in(tell(Sim::with_ids()), fault);
+    assert_eq!(broken.into_iter().collect::<Vec<_>>(), [by]);
+}
+
+#[test]
+fn a_right_run_on_a_kernel_with_ids_passes() {
+    let sim = tell(Sim::with_ids());
+    let result = check_sim(&sim);
+    assert_eq!(result.counts.into_iter().collect::<Vec<_>>(), []);
+    let told = sim.ledger.iter().filter(|fact| matches!(fact.act, Act::Ids { .. })).count();
+    assert!(told > 10);
+    assert_eq!(result.figures.ids_compared, told as u64);
+}
+
+#[test]
+fn wrong_lists_of_ids_are_caught() {
+    // No list at all, or one that does not agree with the other.
+    caught_among_ids(Invariant::RecTypes, |sim| {
+        for line in &mut sim.log {
+            if let Some(at) = line.body.find(" nsid=") {
+                line.body.replace_range(at.., " res=1");
+            }
+        }
+    });
+    caught_among_ids(Invariant::RecTypes, |sim| {
+        let line = at(sim, with(&["op=clone", "auditnsid=0x4 "]));
+        let list = sim.log[line].body.find(" nsid=").unwrap();
+        sim.log[line].body.replace_range(list.., " res=1");
+    });
+    caught_among_ids(Invariant::RecTypes, |sim| {
+        edit(
+            sim,
+            &["op=clone", "auditnsid=0x4 "],
+            "time:1,time_for_children:1,",
+            "time:?,time_for_children:1,",
+        );
+    });
+    let mut broken = plant_in(tell(Sim::with_ids()), |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x2 "], "nsid=cgroup:2", "nsid=cgroup:02");
+    });
+    assert!(broken.remove(&Invariant::RecFormat), "{broken:?}");
+    broken = plant_in(tell(Sim::with_ids()), |sim| {
+        let line = at(sim, with(&["op=clone", "auditnsid=0x2 "]));
+        let body = &sim.log[line].body;
+        let (list, end) = (body.find(" nsid=").unwrap(), body.find(" res=").unwrap());
+        let moved = format!(" res=1{}", &body[list..end]);
+        sim.log[line].body.replace_range(list.., &moved);
+    });
+    assert!(broken.remove(&Invariant::RecFormat), "{broken:?}");
+}
+
+#[test]
+fn wrong_ids_are_caught() {
+    // uts, net: the container 0x2; its ids are 101 and 102 in the order of the flags.
+    let list = |sim: &Sim| {
+        let line = at(sim, with(&["op=clone", "auditnsid=0x2 "]));
+        sim.log[line].body.clone()
+    };
+    assert!(
+        list(&tell(Sim::with_ids())).ends_with("user:4,uts:101 res=1"),
+        "{}",
+        list(&tell(Sim::with_ids()))
+    );
+    // Another id for what is in the set that was left.
+    caught_among_ids(Invariant::G2Ids, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x2 "], "user:4,", "user:44,")
+    });
+    // A new namespace with an id that is in use, and with one that was.
+    caught_among_ids(Invariant::G2Ids, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], "uts:101", "uts:4"));
+    // The id of one that is gone: 0x4's mount namespace, in the thread's set.
+    caught_among_ids(Invariant::G2Ids, |sim| {
+        let body = sim.log[at(sim, with(&["op=clone", "auditnsid=0x4 "]))].body.clone();
+        let gone =
+            body.split(" nsid=").nth(1).unwrap().split("mnt:").nth(1).unwrap().split(',').next().unwrap();
+        let line = at(sim, with(&["op=clone", "auditnsid=0x6 "]));
+        let cut = sim.log[line].body.rfind("uts:").unwrap();
+        sim.log[line].body.replace_range(cut.., &format!("uts:{gone} res=1"));
+    });
+    // Two entries changed places: only the kernel's own word, or an older definition, shows it.
+    caught_among_ids(Invariant::G2Ids, |sim| {
+        edit(sim, &["op=clone", "auditnsid=0x2 "], "uts:101", "uts:102");
+        let line = at(sim, with(&["op=clone", "auditnsid=0x2 "]));
+        let cut = sim.log[line].body.find(" nsid=").unwrap();
+        let swapped = sim.log[line].body[cut..].replacen("net:102", "net:101", 1);
+        sim.log[line].body.replace_range(cut.., &swapped);
+    });
+    // Inode numbers for ids, in every definition.
+    caught_among_ids(Invariant::G2Ids, |sim| {
+        for line in &mut sim.log {
+            let Some(ids) = line.body.find(" nsid=") else { continue };
+            let list = line.body[..ids].rfind(" ns=").unwrap();
+            let numbers = line.body[list + 4..ids].to_owned();
+            line.body.replace_range(ids.., &format!(" nsid={numbers} res=1"));
+        }
+    });
+    // Nothing but the ledger contradicts: an id that is new and not the kernel's.
+    caught_among_ids(Invariant::G2Ids, |sim| {
+        for line in &mut sim.log {
+            if line.body.contains(" nsid=") {
+                line.body = line.body.replace("uts:101", "uts:9101");
+            }
+        }
+    });
+}
+
+#[test]
+fn ids_that_come_before_their_definition_are_no_fault() {
+    // A third task joins a child's namespace ahead of the child's definition (CONTRACT.md G4).
+    let mut sim = Sim::with_ids();
+    let stage = sim.clone(0, Call::Fork, 0);
+    let child = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+    let third = sim.clone(0, Call::Fork, 0);
+    sim.setns(third, child, NamespaceType::Uts);
+    let from = at(&sim, with(&["op=clone", "auditnsid=0x2 "]));
+    let to = at(&sim, with(&["op=setns", "auditnsid=0x3 "]));
+    // The ids of auditnsids follow the counter, which has nothing to do with the order of the queue.
+    let definition = sim.log.remove(from);
+    sim.log.insert(to, definition);
+    sim.finish();
+    assert_eq!(plant_in(sim, |_| ()), BTreeSet::new());
 }
 
 #[test]

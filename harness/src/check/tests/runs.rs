@@ -58,7 +58,15 @@ fn an_empty_run_passes() {
 
 #[test]
 fn every_operation_passes() {
-    let mut sim = Sim::new();
+    each_operation(Sim::new());
+}
+
+#[test]
+fn every_operation_passes_where_namespaces_have_ids() {
+    each_operation(Sim::with_ids());
+}
+
+fn each_operation(mut sim: Sim) {
     let stage = sim.clone(0, Call::Fork, 0);
     for kind in NamespaceType::ALL {
         let child = sim.clone(stage, Call::Clone3, kind.flag());
@@ -190,9 +198,10 @@ fn memory_follows_live_containers_and_not_the_log() {
 proptest! {
     #[test]
     fn random_runs_pass_in_any_interleaving(
-        steps in proptest::collection::vec(any::<[u8; 4]>(), 0..150), seed in any::<u64>(),
+        steps in proptest::collection::vec(any::<[u8; 4]>(), 0..150),
+        seed in any::<u64>(), ids in any::<bool>(),
     ) {
-        let mut sim = Sim::new();
+        let mut sim = if ids { Sim::with_ids() } else { Sim::new() };
         for step in steps {
             random_step(&mut sim, step);
         }
@@ -207,9 +216,9 @@ proptest! {
     fn damaged_runs_give_the_same_findings_in_any_interleaving(
         steps in proptest::collection::vec(any::<[u8; 4]>(), 0..100),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..6, any::<prop::sample::Index>()), 1..6),
-        seed in any::<u64>(),
+        seed in any::<u64>(), ids in any::<bool>(),
     ) {
-        let mut sim = Sim::new();
+        let mut sim = if ids { Sim::with_ids() } else { Sim::new() };
         for step in steps {
             random_step(&mut sim, step);
         }

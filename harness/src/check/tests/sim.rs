@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::check::CheckOptions;
 use nstrail_audit::{NsidOp, Op};
 use nstrail_wire::{
     fact::{Act, ActorId, AuditFact, AuditStatus, Call, Fact, Outcome, ProbeKind, When},
     namespace::{
-        CLONE_NEW_ALL, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceSet, NamespaceType,
+        CLONE_NEW_ALL, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceIds, NamespaceSet,
+        NamespaceType,
     },
 };
 
@@ -55,6 +57,9 @@ pub struct Sim {
     pub ledger: Vec<Fact>,
     pub tasks: Vec<Task>,
     pub audit: bool,
+    /// The ids of the namespaces that have these inode numbers now; `None` for a kernel that has none.
+    ids: Option<BTreeMap<u32, u64>>,
+    next_id: u64,
     serial: u32,
     highest: u64,
     members: BTreeMap<u64, u32>,
@@ -71,7 +76,29 @@ const BOOT_SET: [u32; 10] = [35, 39, 41, 40, 36, 36, 34, 34, 37, 38];
 const PID_MAX: u32 = 60;
 
 impl Sim {
+    /// A kernel before 7.2.
     pub fn new() -> Self {
+        Self::boot(None)
+    }
+
+    /// A kernel whose namespaces have ids.
+    pub fn with_ids() -> Self {
+        let ids = BOOT_SET.into_iter().map(|inum| (inum, u64::from(inum) - 33)).collect();
+        Self::boot(Some(ids))
+    }
+
+    /// What a checker knows of this kernel.
+    pub fn options(&self) -> CheckOptions {
+        if self.ids.is_some() { CheckOptions::for_version(7, 2) } else { CheckOptions::for_version(6, 12) }
+    }
+
+    /// The ids of a set; those of a census, if that is a census.
+    pub fn ids(&self, set: NamespaceSet) -> Option<NamespaceIds> {
+        let ids = self.ids.as_ref()?;
+        Some(NamespaceIds(set.0.map(|inum| if inum == 0 { 0 } else { ids[&inum] })))
+    }
+
+    fn boot(ids: Option<BTreeMap<u32, u64>>) -> Self {
         let set = NamespaceSet(BOOT_SET);
         let task = Task {
             actor: ActorId(1),
@@ -94,6 +121,8 @@ impl Sim {
             ledger: Vec::new(),
             tasks: vec![task],
             audit: true,
+            ids,
+            next_id: 100,
             serial: 0,
             highest: 1,
             members: [(1, 1)].into(),
@@ -104,7 +133,8 @@ impl Sim {
             next_token: 0,
             fences: 0,
         };
-        let op = NsidOp { op: Op::Init, pid: 0, tid: 0, opid: 0, flags: 0, old: 0, id: 1, set, ns_ids: None };
+        let ns_ids = sim.ids(set);
+        let op = NsidOp { op: Op::Init, pid: 0, tid: 0, opid: 0, flags: 0, old: 0, id: 1, set, ns_ids };
         sim.event(1340, op.to_string());
         sim.event(2000, "state=initialized audit_enabled=1 res=1".to_owned());
         let parent_set = NamespaceSet::default();
@@ -168,6 +198,10 @@ impl Sim {
                 (1000..).find(|inum| !held(inum)).unwrap()
             };
             sim.born.remove(&inum);
+            sim.next_id += 1;
+            if let Some(ids) = &mut sim.ids {
+                ids.insert(inum, sim.next_id);
+            }
             set.set(entry, inum);
             inum
         };
@@ -242,7 +276,7 @@ impl Sim {
     fn define(&mut self, op: Op, serial: u32, caller: usize, task: usize, flags: u64, old: u64, id: u64) {
         let (pid, tid) = (self.tasks[caller].pid, self.tasks[caller].tid);
         let (opid, set) = (self.tasks[task].tid, self.tasks[task].set);
-        let op = NsidOp { op, pid, tid, opid, flags, old, id, set, ns_ids: None };
+        let op = NsidOp { op, pid, tid, opid, flags, old, id, set, ns_ids: self.ids(set) };
         self.push(1340, serial, op.to_string());
     }
 
@@ -470,6 +504,9 @@ impl Sim {
             }
         }
         self.tell(task, Act::Probe { kind, token, set });
+        if let Some(ids) = self.ids(set) {
+            self.tell(task, Act::Ids { ids });
+        }
         token
     }
 
