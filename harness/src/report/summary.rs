@@ -66,6 +66,9 @@ pub struct SeriesSummary {
     pub name: String,
     pub patches: usize,
     pub key: String,
+    /// Of its `base-commit:`, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
 }
 
 /// A stage and its wall clock.

@@ -165,6 +165,7 @@ fn fill_kernel(
         name: series.name.clone(),
         patches: series.patches.len(),
         key: series.hash.to_string(),
+        base_commit: series.base_commit.clone(),
     });
     let image = kernel::build(&config.store, &config.kernel, &mut |event| progress(RunEvent::Kernel(event)))
         .map_err(|trouble| kernel_failure(&trouble))?;
