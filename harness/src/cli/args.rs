@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nstrail::kernel::Picks;
 
 /// Kernel test harness and patch validator for audit and namespaces.
 ///
@@ -61,6 +62,9 @@ pub enum Command {
     Review(ReviewArgs),
     /// List or fetch kernel sources
     Kernels(KernelsArgs),
+    /// Show a series, or compare two
+    #[command(after_help = SERIES_HELP)]
+    Series(SeriesArgs),
     /// List, show or check scenarios
     Scenarios(ScenariosArgs),
     /// Draw a report from a run's summary.json
@@ -91,9 +95,17 @@ pub struct KernelArgs {
     #[arg(long, value_name = "PATH")]
     pub source: Option<String>,
 
-    /// Series: a directory of NNNN-*.patch [default: patches/auditnsid/VERSION]
-    #[arg(long, short, env = "NSTRAIL_SERIES", value_name = "DIR", conflicts_with = "unpatched")]
+    /// Series: a directory, mailbox, .patch or quilt series, `-`, or [GITDIR@]BASE..TIP (`nstrail help series`)
+    /// [default: patches/auditnsid/VERSION]
+    #[arg(long, short, env = "NSTRAIL_SERIES", value_name = "SERIES", conflicts_with = "unpatched")]
     pub series: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub picks: PickArgs,
+
+    /// Lines of context at the ends of a hunk that need not stand there; each such hunk is reported
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub fuzz: usize,
 
     /// No series: the kernel as it comes
     #[arg(long)]
@@ -110,6 +122,14 @@ pub struct KernelArgs {
     /// Variable for make, as KEY=VALUE (LLVM=1, W=1); repeatable
     #[arg(long = "make", value_name = "KEY=VALUE", value_parser = make_variable)]
     pub make: Vec<(String, String)>,
+}
+
+/// Which patches of a series.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PickArgs {
+    /// Only these patches of the series, by number: 1,3-5 or 7-
+    #[arg(short = 'P', long, value_name = "LIST", value_parser = picks)]
+    pub cherry_pick: Option<(String, Picks)>,
 }
 
 /// How guests are run.
@@ -363,6 +383,57 @@ pub enum KernelsAction {
     },
 }
 
+const SERIES_HELP: &str = "\
+A series, here and for --series, is one of:
+  DIR                a directory of [vN-]NNNN-*.patch; series.toml or a quilt `series` in it gives the order
+  DIR/series         a quilt series file (-p1 and -p0)
+  FILE               a mailbox (mboxrd, mboxo), or a single .patch file
+  -                  a mailbox from standard input
+  [GITDIR@]BASE..TIP commits, of the current folder's repository or of --source GITDIR@REVISION
+  TIP                with --source GITDIR@REVISION: everything between the two
+  6.12               here: patches/auditnsid/6.12
+
+Examples:
+  nstrail series show 6.12
+  b4 am -o - MESSAGE-ID | nstrail series show -
+  b4 am -o - MESSAGE-ID | nstrail apply --kernel 6.12 --series -
+  nstrail apply --source ~/linux@v6.12 --series v6.12..topic -P 1,3-5
+  nstrail series diff 6.1 7.3
+  nstrail series diff v1.mbox v2.mbox --kernel 6.12";
+
+#[derive(Debug, Clone, Args)]
+pub struct SeriesArgs {
+    #[command(subcommand)]
+    pub action: SeriesAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum SeriesAction {
+    /// Number, title, author, files and size of each patch; version and base of the series
+    #[command(after_help = SERIES_HELP)]
+    Show {
+        /// Which
+        series: PathBuf,
+        #[command(flatten)]
+        picks: PickArgs,
+    },
+    /// Compare two series patch by patch, as git range-diff does
+    #[command(after_help = SERIES_HELP)]
+    Diff {
+        /// The older one
+        a: PathBuf,
+        /// The newer one
+        b: PathBuf,
+        /// Kernel version that the series apply to, for both or (given twice) for each [default: what the
+        /// series are for]
+        #[arg(long, short, value_name = "VERSION")]
+        kernel: Vec<String>,
+        /// Kernel source that the series apply to, for both or (given twice) for each
+        #[arg(long, value_name = "PATH", conflicts_with = "kernel")]
+        source: Vec<String>,
+    },
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct ScenariosArgs {
     #[command(subcommand)]
@@ -404,6 +475,10 @@ pub struct DoctorArgs {
     /// Forget what is remembered about accelerators and probe again
     #[arg(long)]
     pub probe: bool,
+}
+
+fn picks(text: &str) -> Result<(String, Picks), String> {
+    Picks::parse(text).map(|picks| (text.to_owned(), picks)).map_err(|error| error.to_string())
 }
 
 fn make_variable(text: &str) -> Result<(String, String), String> {

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use nstrail::{
-    kernel::{self, BuildEvent, Fragments, KernelSpec, Series, SourceSpec, Store},
+    kernel::{self, BuildEvent, Fragments, KernelSpec, SeriesInput, SourceSpec, Store},
     outcome::Outcome,
     run::execute::kernel_failure,
 };
 
-use super::{args::KernelArgs, context::Context, exit::Ending, progress::Progress};
+use super::{args::KernelArgs, context::Context, exit::Ending, progress::Progress, series};
 
 /// The kernel unless told otherwise.
 pub const DEFAULT_KERNEL: &str = "6.12";
@@ -46,15 +46,14 @@ pub fn named_kernel(context: &Context, args: &KernelArgs) -> Result<NamedKernel,
         let named = args.series.clone().or_else(|| settings.series.clone());
         Some(named.unwrap_or_else(|| project.series(&version)))
     };
-    if let Some(folder) = &series_folder {
-        if !folder.is_dir() {
-            return Err(Ending::Usage(format!(
-                "no series at {} (hint: --series DIR names one, --unpatched goes without)",
-                folder.display()
-            )));
-        }
-        spec.series = Some(Series::read(folder).map_err(|error| Ending::Usage(error.to_string()))?);
+    if let Some(named) = &series_folder {
+        let input = SeriesInput::parse(named, Some(&spec.source)).map_err(|error| match args.series {
+            None => Ending::Usage(format!("{error}\n(hint: --unpatched goes without a series)")),
+            Some(_) => series::failed(&error),
+        })?;
+        spec.series = Some(series::read(&input, &args.picks)?);
     }
+    spec.fuzz = args.fuzz;
     spec.fragments = Fragments::Folder(project.configs());
     spec.flavours.clone_from(&args.flavours);
     spec.make.clone_from(&args.make);
@@ -80,15 +79,11 @@ pub fn show(progress: &mut Progress, event: &BuildEvent) {
         BuildEvent::Step { .. } => progress.state(|| words(event).unwrap_or_default()),
         BuildEvent::Applied(patch) => {
             for offset in &patch.offsets {
-                progress.line(&format!(
-                    "{}: {} hunk {} applies with an offset of {} lines",
-                    patch.name,
-                    offset.file.display(),
-                    offset.hunk,
-                    offset.lines
-                ));
+                progress.warning(&format!("{}: {offset}", patch.name));
             }
         }
+        BuildEvent::Note(note) => progress.warning(&format!("series: {note}")),
+        BuildEvent::Base(check) if check.is_warning() => progress.warning(&format!("series: {check}")),
         _ => {
             if let Some(text) = words(event) {
                 progress.line(&text);
@@ -109,6 +104,8 @@ pub fn words(event: &BuildEvent) -> Option<String> {
             format!("{} is damaged ({reason}), making it again", path.display())
         }
         BuildEvent::Unpacking { source } => format!("unpacking {source}"),
+        BuildEvent::Note(note) => format!("series: {note}"),
+        BuildEvent::Base(check) => format!("series: {check}"),
         BuildEvent::Seeding { tree } => format!("making the private tree {}", tree.display()),
         BuildEvent::Synced { changed } => format!("private tree: {changed} files changed"),
         BuildEvent::Configuring => "configuring".to_owned(),
@@ -162,12 +159,10 @@ pub fn apply(context: &Context, args: &KernelArgs) -> Ending {
         Ok(tree) => {
             drop(progress);
             for patch in &tree.patches {
-                let offsets = match patch.offsets.len() {
-                    0 => String::new(),
-                    1 => " (1 hunk with an offset)".to_owned(),
-                    count => format!(" ({count} hunks with an offset)"),
-                };
-                println!("{}{offsets}", patch.name);
+                println!("{}", patch.name);
+                for offset in &patch.offsets {
+                    println!("    {offset}");
+                }
             }
             println!("{}", tree.src.display());
             Ending::Done

@@ -15,7 +15,7 @@ use nstrail::{
 };
 
 use super::{
-    args::{FlakyArg, GuestArgs, KernelArgs, MatrixArgs},
+    args::{FlakyArg, GuestArgs, KernelArgs, MatrixArgs, PickArgs},
     boot,
     build::{self, named_kernel},
     context::Context,
@@ -153,6 +153,8 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         kernel: Some(cell.kernel.clone()),
         source: None,
         series: args.series.clone(),
+        picks: PickArgs { cherry_pick: None },
+        fuzz: 0,
         unpatched: args.unpatched,
         flavours: cell.config.flavours.clone(),
         jobs: args.jobs,

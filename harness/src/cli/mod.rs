@@ -19,6 +19,7 @@ mod report;
 mod review;
 mod run;
 mod scenarios;
+mod series;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Review(args) => review::review(&context, args.action),
         Command::Kernels(args) => kernels::kernels(&context, &args.action),
+        Command::Series(args) => series::series(&context, &args.action),
         Command::Scenarios(args) => scenarios::scenarios(&args.action),
         Command::Report(args) => report::report(&args),
         Command::Doctor(args) => doctor::doctor(&context, &args),

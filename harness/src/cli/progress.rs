@@ -37,6 +37,13 @@ impl Progress {
         self.shown = Some(Instant::now());
     }
 
+    /// A line that also `--quiet` does not take away: the result is not quite what was asked for.
+    pub fn warning(&mut self, text: &str) {
+        self.clear();
+        eprintln!("nstrail: warning: {}", one_line(text));
+        self.shown = Some(Instant::now());
+    }
+
     /// A changing state, shown as often as is useful.
     pub fn state(&mut self, text: impl FnOnce() -> String) {
         let interval = if self.terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL };

@@ -103,6 +103,12 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     } else if let (Some(_), Some(folder)) = (&args.kernel.series, &named.series_folder) {
         flag("series", &folder.display().to_string());
     }
+    if let Some((picks, _)) = &args.kernel.picks.cherry_pick {
+        flag("cherry-pick", picks);
+    }
+    if args.kernel.fuzz > 0 {
+        flag("fuzz", &args.kernel.fuzz.to_string());
+    }
     for flavour in &args.kernel.flavours {
         flag("flavour", flavour);
     }

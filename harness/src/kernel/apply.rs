@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Strict application of patches, in memory.
 //!
-//! A hunk applies where all of its context and removed lines stand, nowhere else: no fuzz, ever. If they
+//! A hunk applies where all of its context and removed lines stand, nowhere else, unless fuzz is asked for. If they
 //! stand at another line than the hunk says, that offset is reported. The result is an overlay: the
 //! files that differ from the pristine tree, which itself is only read. The rules for where a hunk may
 //! stand are those of git's apply.c:find_pos (a hunk of line 1 at the start, one without trailing context at
-//! the end of the file).
+//! the end of the file). Fuzz is GNU patch's: a level more leaves out a line of context at each end, and each level
+//! is tried at every line before the next one; it is reported for each hunk.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::digest::{Hash, KeyHasher};
-use super::patch::{FilePatch, Hunk, Patch};
+use super::patch::{FilePatch, Hunk, HunkLine, Patch, new_lines, old_lines};
 use super::store::{StoreError, io_error};
 
 /// A patch that applied.
@@ -23,11 +24,11 @@ pub struct AppliedPatch {
     pub name: String,
     /// Of its mail header.
     pub subject: String,
-    /// Hunks that stood at another line than they said.
+    /// Hunks that stood at another line than they said, or whose context did not stand there whole.
     pub offsets: Vec<HunkOffset>,
 }
 
-/// A hunk that stood at another line than it said.
+/// A hunk that did not stand exactly where and as it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HunkOffset {
     /// The file.
@@ -36,6 +37,21 @@ pub struct HunkOffset {
     pub hunk: usize,
     /// Lines further down (or, negative, up).
     pub lines: isize,
+    /// How many lines of context at an end were left out; 0 unless asked for.
+    pub fuzz: usize,
+}
+
+/// For a report: `an offset of 2 lines`, `fuzz 1`.
+impl fmt::Display for HunkOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hunk {} applies with ", self.file.display(), self.hunk)?;
+        let plural = if self.lines.abs() == 1 { "" } else { "s" };
+        match (self.lines, self.fuzz) {
+            (lines, 0) => write!(f, "an offset of {lines} line{plural}"),
+            (0, fuzz) => write!(f, "fuzz {fuzz}"),
+            (lines, fuzz) => write!(f, "fuzz {fuzz} and an offset of {lines} line{plural}"),
+        }
+    }
 }
 
 /// Why a hunk, or the whole change of a file, was rejected.
@@ -164,10 +180,18 @@ impl Overlay {
     /// # Errors
     /// [`ApplyError::Rejected`] with the first hunk that does not apply.
     pub fn apply(&mut self, patch: &Patch) -> Result<AppliedPatch, ApplyError> {
+        self.apply_fuzzy(patch, 0)
+    }
+
+    /// As [`Overlay::apply`], with up to `fuzz` lines of context at the ends of a hunk that need not stand there.
+    ///
+    /// # Errors
+    /// As [`Overlay::apply`].
+    pub fn apply_fuzzy(&mut self, patch: &Patch, fuzz: usize) -> Result<AppliedPatch, ApplyError> {
         let before = self.files.clone();
         let mut offsets = Vec::new();
         for file in &patch.files {
-            if let Err(error) = self.apply_file(patch, file, &mut offsets) {
+            if let Err(error) = self.apply_file(patch, file, fuzz, &mut offsets) {
                 self.files = before;
                 return Err(error);
             }
@@ -179,6 +203,7 @@ impl Overlay {
         &mut self,
         patch: &Patch,
         change: &FilePatch,
+        fuzz: usize,
         offsets: &mut Vec<HunkOffset>,
     ) -> Result<(), ApplyError> {
         let whole = |reject| whole_file(patch, change, reject);
@@ -199,7 +224,7 @@ impl Overlay {
         }
         let (content, was_executable) =
             old.map_or((Vec::new(), false), |file| (file.content, file.executable));
-        let content = apply_hunks(patch, change, &content, offsets)?;
+        let content = apply_hunks(patch, change, &content, fuzz, offsets)?;
         match (&change.old, &change.new) {
             (_, Some(new)) => {
                 let executable = change.executable.unwrap_or(was_executable);
@@ -220,7 +245,8 @@ impl Overlay {
         Ok(())
     }
 
-    fn read(&self, path: &Path) -> Result<Option<OverlayFile>, StoreError> {
+    /// A file as it is now; `None` if it is not there or no regular file.
+    pub(super) fn read(&self, path: &Path) -> Result<Option<OverlayFile>, StoreError> {
         if let Some(file) = self.files.get(path) {
             return Ok(file.clone());
         }
@@ -261,6 +287,7 @@ fn apply_hunks(
     patch: &Patch,
     change: &FilePatch,
     content: &[u8],
+    fuzz: usize,
     offsets: &mut Vec<HunkOffset>,
 ) -> Result<Vec<u8>, ApplyError> {
     let old: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
@@ -269,7 +296,7 @@ fn apply_hunks(
     let mut done = 0;
     for (i, hunk) in change.hunks.iter().enumerate() {
         let said = hunk.old_start.saturating_sub(usize::from(hunk.old().next().is_some()));
-        let Some(at) = find(&old, done, said, hunk) else {
+        let Some(Stand { at, fuzz, dropped, lines }) = find(&old, done, said, hunk, fuzz) else {
             return Err(Box::new(RejectedHunk {
                 patch: patch.name.clone(),
                 subject: patch.subject.clone(),
@@ -283,28 +310,66 @@ fn apply_hunks(
             })
             .into());
         };
-        let shift = at as isize - said as isize;
-        if shift != 0 {
-            offsets.push(HunkOffset { file: change.path().to_owned(), hunk: i + 1, lines: shift });
+        let shift = at as isize - (said + dropped) as isize;
+        if shift != 0 || fuzz != 0 {
+            offsets.push(HunkOffset { file: change.path().to_owned(), hunk: i + 1, lines: shift, fuzz });
         }
         old[done..at].iter().for_each(|line| new.extend_from_slice(line));
-        hunk.new_lines().for_each(|line| new.extend_from_slice(line));
-        done = at + hunk.old().count();
+        new_lines(lines).for_each(|line| new.extend_from_slice(line));
+        done = at + old_lines(lines).count();
     }
     old[done..].iter().for_each(|line| new.extend_from_slice(line));
     Ok(new)
 }
 
-/// The line index at which the hunk stands: where it says, or the nearest one.
-fn find(old: &[&[u8]], done: usize, said: usize, hunk: &Hunk) -> Option<usize> {
-    let wanted: Vec<&[u8]> = hunk.old().collect();
+/// Where a hunk stands.
+struct Stand<'a> {
+    /// Index of the first line of `lines`.
+    at: usize,
+    fuzz: usize,
+    /// Lines of context that were left out before it.
+    dropped: usize,
+    /// Of the hunk, without the context that was left out.
+    lines: &'a [HunkLine],
+}
+
+/// Where the hunk stands: with as little fuzz as possible, then where it says, or the nearest place.
+fn find<'a>(old: &[&[u8]], done: usize, said: usize, hunk: &'a Hunk, fuzz: usize) -> Option<Stand<'a>> {
+    let (leading, trailing) = hunk.context();
+    let context = leading.max(trailing);
+    (0..=fuzz.min(context)).find_map(|fuzz| {
+        // The end with less context is taken for one that lies at an end of the file, until fuzz has used up
+        // the difference: patch.c and inp.c of GNU patch count the same.
+        let (first, last) =
+            ((fuzz + leading).saturating_sub(context), (fuzz + trailing).saturating_sub(context));
+        let lines = hunk.lines.get(first..hunk.lines.len().checked_sub(last)?)?;
+        // Nothing that could stand anywhere stands nowhere in particular.
+        if fuzz > 0 && old_lines(lines).next().is_none() {
+            return None;
+        }
+        let at_start = hunk.old_start <= 1 && (fuzz == 0 || fuzz + leading < context);
+        let at_end = if fuzz == 0 { trailing == 0 } else { fuzz + trailing < context };
+        let at = find_lines(old, done, said + first, lines, at_start, at_end)?;
+        Some(Stand { at, fuzz, dropped: first, lines })
+    })
+}
+
+fn find_lines(
+    old: &[&[u8]],
+    done: usize,
+    said: usize,
+    lines: &[HunkLine],
+    at_start: bool,
+    at_end: bool,
+) -> Option<usize> {
+    let wanted: Vec<&[u8]> = old_lines(lines).collect();
     let last = old.len().checked_sub(wanted.len())?;
     let fits = |at: usize| at >= done && at <= last && old[at..at + wanted.len()] == wanted[..];
-    if hunk.old_start <= 1 {
-        let whole = hunk.has_trailing_context() || last == 0;
+    if at_start {
+        let whole = !at_end || last == 0;
         return (whole && fits(0)).then_some(0);
     }
-    if !hunk.has_trailing_context() {
+    if at_end {
         return fits(last).then_some(last);
     }
     let start = said.min(last);

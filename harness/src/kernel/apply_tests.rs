@@ -48,7 +48,7 @@ fn an_offset_of_each_hunk_is_reported() {
     let dir = tree(&[("f", &format!("a\nb\n{TEN}"))]);
     let mut overlay = Overlay::new(dir.path());
     let text = format!("{FIVE_TO_FIFTH}@@ -7,3 +7,3 @@\n 7\n-8\n+eighth\n 9\n");
-    let offset = |hunk| HunkOffset { file: "f".into(), hunk, lines: 2 };
+    let offset = |hunk| HunkOffset { file: "f".into(), hunk, lines: 2, fuzz: 0 };
     assert_eq!(overlay.apply(&patch(&text)).unwrap().offsets, [offset(1), offset(2)]);
 }
 
@@ -185,6 +185,62 @@ proptest::proptest! {
             let ours = overlay.apply(&Patch::parse("p", diff.as_bytes()).unwrap());
             let ours = ours.ok().map(|_| content(&overlay, "f").unwrap());
             proptest::prop_assert_eq!(ours, git_apply(&base, &diff), "{}\non\n{}", diff, base);
+        }
+    }
+}
+
+/// GNU patch on the same file: the bytes that it leaves, or `None` if it rejects.
+fn gnu_patch(base: &str, diff: &str, fuzz: usize) -> Option<String> {
+    let dir = tree(&[("f", base), ("p", diff)]);
+    let run = ChildSpec::new("patch")
+        .args(["--batch", "--forward", "--silent", "--no-backup-if-mismatch", "-p1", "-i", "p"])
+        .arg(format!("--fuzz={fuzz}"))
+        .dir(dir.path())
+        .run();
+    run.ok().map(|_| std::fs::read_to_string(dir.path().join("f")).unwrap())
+}
+
+#[test]
+fn fuzz_is_applied_when_it_is_asked_for_and_reported() {
+    let base = format!("0\n{}", TEN.replace("2", "two").replace("8", "eight"));
+    let diff = "--- a/f\n+++ b/f\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+fifth\n 6\n 7\n 8\n";
+    let dir = tree(&[("f", &base)]);
+    let mut overlay = Overlay::new(dir.path());
+    assert_eq!(rejected(&mut overlay, diff).reject, Reject::Mismatch);
+    let applied = overlay.apply_fuzzy(&patch(diff), 2).unwrap();
+    assert_eq!(applied.offsets, [HunkOffset { file: "f".into(), hunk: 1, lines: 1, fuzz: 1 }]);
+    assert_eq!(applied.offsets[0].to_string(), "f hunk 1 applies with fuzz 1 and an offset of 1 line");
+    assert_eq!(content(&overlay, "f").unwrap(), base.replace("5", "fifth"));
+    assert_eq!(gnu_patch(&base, diff, 2).unwrap(), base.replace("5", "fifth"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    /// Where we apply with fuzz, GNU patch leaves the same bytes. It may apply more: hunks of line 1 elsewhere, and
+    /// those of which no line is left to stand anywhere.
+    #[test]
+    fn gnu_patch_agrees_about_fuzz(
+        spoil in proptest::collection::vec(0usize..40, 1..4),
+        edit in 0usize..40,
+        fuzz in 0usize..3,
+    ) {
+        let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let old: Vec<String> = (0..40).map(|n| format!("l{n}")).collect();
+        let mut new = old.clone();
+        new[edit] = "edited".into();
+        let dir = tree(&[("a/f", &text(&old)), ("b/f", &text(&new))]);
+        let diff = ChildSpec::new("diff").args(["-u", "a/f", "b/f"]).dir(dir.path())
+            .stdout(crate::process::Sink::Capture).run_unchecked(|_| ()).unwrap();
+        let diff = String::from_utf8(diff.stdout).unwrap();
+        let mut base = old.clone();
+        spoil.iter().for_each(|at| base[*at] = format!("spoilt {at}"));
+        let base = text(&base);
+        let target = tree(&[("f", &base)]);
+        let mut overlay = Overlay::new(target.path());
+        let ours = overlay.apply_fuzzy(&Patch::parse("p", diff.as_bytes()).unwrap(), fuzz).ok();
+        if ours.is_some() {
+            let ours = content(&overlay, "f");
+            proptest::prop_assert_eq!(ours, gnu_patch(&base, &diff, fuzz), "{}\non\n{}", diff, base);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::event::{BuildEvent, Events};
 use super::fragment::{BASE, Fragment, FragmentError, Fragments};
 use super::image::{BuildTimes, Built, ImageKey, KernelImage, SCHEMA};
 use super::make::{ErrorWatch, FirstError, Make, MakeVariable, Toolchain, has_ccache, objcopy, step};
-use super::series::{AppliedPatch, Series, SeriesError};
+use super::series::{AppliedPatch, BaseCheck, Series, SeriesError};
 use super::source::{Source, SourceError, SourceSpec};
 use super::store::{Store, StoreError, io_error, write_whole};
 use super::tree::{Tree, TreeLabel, build_folder};
@@ -27,6 +27,8 @@ pub struct KernelSpec {
     pub refresh: bool,
     /// Patches on top of it.
     pub series: Option<Series>,
+    /// Lines of context at the ends of a hunk that need not stand there.
+    pub fuzz: usize,
     /// Where fragments are looked up.
     pub fragments: Fragments,
     /// The series' Kconfig symbol: on, or explicitly off.
@@ -60,6 +62,7 @@ impl KernelSpec {
             source,
             refresh: false,
             series: None,
+            fuzz: 0,
             fragments: Fragments::Embedded,
             symbol: SeriesSymbol::On,
             flavours: Vec::new(),
@@ -169,7 +172,7 @@ fn because(first: &Option<Box<FirstError>>) -> String {
 /// [`KernelError::Rejected`], or as [`build`].
 pub fn apply(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<PatchedTree, KernelError> {
     let source = store.source(&spec.source, spec.refresh, events)?;
-    let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
+    let (overlay, patches) = overlay(&source, spec, events)?;
     let mut tree = Tree::open(store, &source, label(spec), events)?;
     tree.sync(store, &source, &overlay, events)?;
     Ok(PatchedTree { src: tree.src(), source, patches })
@@ -227,7 +230,7 @@ impl<'a> Plan<'a> {
     }
 
     fn of(spec: &'a KernelSpec, source: Source, events: Events<'_>) -> Result<Self, KernelError> {
-        let (overlay, patches) = overlay(&source, spec.series.as_ref(), events)?;
+        let (overlay, patches) = overlay(&source, spec, events)?;
         let fragments = fragments(spec, &source)?;
         let toolchain = Toolchain::probe(&spec.make)?;
         let key = image_key(&source, &overlay, &fragments, &toolchain, &spec.make);
@@ -257,13 +260,15 @@ impl<'a> Plan<'a> {
 
 fn overlay(
     source: &Source,
-    series: Option<&Series>,
+    spec: &KernelSpec,
     events: Events<'_>,
 ) -> Result<(Overlay, Vec<AppliedPatch>), KernelError> {
-    match series {
-        Some(series) => Ok(series.apply(&source.tree, events)?),
-        None => Ok((Overlay::new(&source.tree), Vec::new())),
+    let Some(series) = &spec.series else { return Ok((Overlay::new(&source.tree), Vec::new())) };
+    series.notes.iter().for_each(|note| events(BuildEvent::Note(note.clone())));
+    if let Some(check) = BaseCheck::of(series, source)? {
+        events(BuildEvent::Base(check));
     }
+    Ok(series.apply_fuzzy(&source.tree, spec.fuzz, events)?)
 }
 
 fn label(spec: &KernelSpec) -> TreeLabel {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::series::AppliedPatch;
+use super::series::{AppliedPatch, BaseCheck, SeriesNote};
 
 /// Where events go.
 pub type Events<'a> = &'a mut dyn FnMut(BuildEvent);
@@ -44,6 +44,10 @@ pub enum BuildEvent {
         /// Key of the source.
         source: String,
     },
+    /// Something about how the series was read.
+    Note(SeriesNote),
+    /// The commit that the series was made on, and the tree that is used.
+    Base(BaseCheck),
     /// A patch applies.
     Applied(AppliedPatch),
     /// The private tree is being made from the pristine one.

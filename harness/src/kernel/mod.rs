@@ -41,8 +41,11 @@ pub use image::{BuildTimes, ImageKey, KernelImage};
 pub use kconfig::Blame;
 pub use lock::LockError;
 pub use make::{FirstError, MakeVariable, Toolchain};
-pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError};
-pub use series::{AppliedPatch, Series, SeriesError};
+pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError, Strip};
+pub use series::{
+    AppliedPatch, BaseCheck, BaseVerdict, DiffError, DiffStat, FileStat, MailError, MessagePlace, PickError,
+    Picks, Place, Series, SeriesError, SeriesInput, SeriesNote, Side, range_diff,
+};
 pub use source::{KernelRow, Origin, Source, SourceError, SourceKey, SourceSpec};
 pub use store::{Store, StoreError};
 pub(crate) use store::{read_json, write_json};

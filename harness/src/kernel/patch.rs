@@ -14,6 +14,10 @@ pub struct Patch {
     pub name: String,
     /// Of the mail header, without `[PATCH n/m]`; empty if there is none.
     pub subject: String,
+    /// `Name <address>`; empty if nothing says so.
+    pub author: String,
+    /// What a commit of it would say below the subject.
+    pub message: String,
     /// Files that it changes, in its order.
     pub files: Vec<FilePatch>,
     /// All of it, as it was read.
@@ -76,25 +80,32 @@ impl HunkLine {
 
 impl Hunk {
     /// Lines that must stand in the file.
-    pub fn old(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.lines.iter().filter_map(|line| match line {
-            HunkLine::Context(bytes) | HunkLine::Remove(bytes) => Some(bytes.as_slice()),
-            HunkLine::Add(_) => None,
-        })
+    pub fn old(&self) -> impl Iterator<Item = &[u8]> {
+        old_lines(&self.lines)
     }
 
-    /// Lines that stand there afterwards.
-    pub fn new_lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter_map(|line| match line {
-            HunkLine::Context(bytes) | HunkLine::Add(bytes) => Some(bytes.as_slice()),
-            HunkLine::Remove(_) => None,
-        })
+    /// How many lines of context it begins and ends with. One that ends with none must stand at the end of the file.
+    pub fn context(&self) -> (usize, usize) {
+        let is_context = |line: &&HunkLine| matches!(line, HunkLine::Context(_));
+        let leading = self.lines.iter().take_while(is_context).count();
+        (leading, self.lines.iter().rev().take_while(is_context).count())
     }
+}
 
-    /// Whether the hunk ends with a line of context. One that does not must stand at the end of the file.
-    pub fn has_trailing_context(&self) -> bool {
-        matches!(self.lines.last(), Some(HunkLine::Context(_)))
-    }
+/// Those that stand in the old file.
+pub(super) fn old_lines(lines: &[HunkLine]) -> impl Iterator<Item = &[u8]> {
+    lines.iter().filter_map(|line| match line {
+        HunkLine::Context(bytes) | HunkLine::Remove(bytes) => Some(bytes.as_slice()),
+        HunkLine::Add(_) => None,
+    })
+}
+
+/// Those that stand in the new file.
+pub(super) fn new_lines(lines: &[HunkLine]) -> impl Iterator<Item = &[u8]> {
+    lines.iter().filter_map(|line| match line {
+        HunkLine::Context(bytes) | HunkLine::Add(bytes) => Some(bytes.as_slice()),
+        HunkLine::Remove(_) => None,
+    })
 }
 
 /// As in the patch.
@@ -155,14 +166,31 @@ pub enum PatchError {
     },
 }
 
+/// How many leading components the paths of a patch have that are none of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strip {
+    /// `-p0`
+    None,
+    /// `-p1`, as git writes them.
+    One,
+}
+
 impl Patch {
     /// Reads a patch.
     ///
     /// # Errors
     /// As [`PatchError`]; the first thing that is wrong.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Patch, PatchError> {
+        Patch::parse_stripped(name, bytes, Strip::One)
+    }
+
+    /// As [`Patch::parse`], of a patch whose paths may have no leading component.
+    ///
+    /// # Errors
+    /// As [`PatchError`]; the first thing that is wrong.
+    pub fn parse_stripped(name: &str, bytes: &[u8], strip: Strip) -> Result<Patch, PatchError> {
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-        let mut reader = Reader { name, lines: &lines, at: 0 };
+        let mut reader = Reader { name, lines: &lines, at: 0, strip };
         let mut files = Vec::new();
         while reader.at < lines.len() {
             if reader.starts("diff --git ") {
@@ -180,7 +208,8 @@ impl Patch {
         if files.is_empty() {
             return Err(PatchError::Empty { patch: name.to_owned() });
         }
-        Ok(Patch { name: name.to_owned(), subject: subject(&lines), files, text: bytes.to_vec() })
+        let (author, message, text) = (String::new(), String::new(), bytes.to_vec());
+        Ok(Patch { name: name.to_owned(), subject: subject(&lines), author, message, files, text })
     }
 }
 
@@ -188,6 +217,7 @@ struct Reader<'a> {
     name: &'a str,
     lines: &'a [&'a [u8]],
     at: usize,
+    strip: Strip,
 }
 
 impl Reader<'_> {
@@ -272,6 +302,7 @@ impl Reader<'_> {
         let half = both.len() / 2;
         let names = (both.get(..half), both.get(half..).and_then(|rest| rest.strip_prefix(' ')));
         match names {
+            (Some(a), Some(b)) if self.strip == Strip::None && a == b => self.path(a),
             (Some(a), Some(b)) if a.strip_prefix("a/").is_some() && a.get(2..) == b.strip_prefix("b/") => {
                 self.path(&a[2..])
             }
@@ -305,6 +336,7 @@ impl Reader<'_> {
             return Err(self.unsupported("a quoted file name"));
         }
         match name.split_once('/') {
+            _ if self.strip == Strip::None => self.path(name).map(Some),
             Some((first, rest)) if !first.is_empty() => self.path(rest).map(Some),
             _ => Err(self.leaves(name)),
         }

@@ -474,7 +474,8 @@ fn debian_version(source: &Source) -> Option<&DebianVersion> {
     }
 }
 
-fn git(repository: &Path) -> ChildSpec {
+/// git on a repository, whatever our caller's environment says.
+pub(super) fn git(repository: &Path) -> ChildSpec {
     // A caller's GIT_DIR (a hook, a rebase --exec) would win over -C.
     let git =
         ChildSpec::new("git").env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");

@@ -110,6 +110,9 @@ pub struct SeriesSummary {
     pub name: String,
     pub patches: usize,
     pub key: String,
+    /// Of its `base-commit:`, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
 }
 
 /// One patch of a series, on top of those before it.

@@ -46,7 +46,9 @@ pub(super) fn validate(
         })
         .map_err(|trouble| kernel_failure(&trouble.into()))?;
     // Once and whole: a patch that does not apply is told before anything is compiled.
-    series.apply(&source.tree, &mut |_| {}).map_err(|trouble| kernel_failure(&trouble.into()))?;
+    series
+        .apply_fuzzy(&source.tree, config.kernel.fuzz, &mut |_| {})
+        .map_err(|trouble| kernel_failure(&trouble.into()))?;
     let mut before = Some(KernelSpec { series: None, ..config.kernel.clone() });
     for (index, patch) in series.patches.iter().enumerate() {
         if interrupt::requested().is_some() {

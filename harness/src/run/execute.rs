@@ -249,6 +249,7 @@ pub(super) fn series_summary(spec: &KernelSpec) -> Option<SeriesSummary> {
         name: series.name.clone(),
         patches: series.patches.len(),
         key: series.hash.to_string(),
+        base_commit: series.base_commit.clone(),
     })
 }
 
