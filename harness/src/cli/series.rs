@@ -2,12 +2,12 @@
 //! `nstrail series`: what is in a series, and how two differ. Also how arguments name a series.
 
 use std::{
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use nstrail::{
-    kernel::{Series, SeriesError, SeriesInput, Side, SourceSpec, range_diff},
+    kernel::{Series, SeriesError, SeriesInput, SeriesNote, Side, SourceSpec, range_diff},
     outcome::Outcome,
     report::escape::one_line,
     run::execute::kernel_failure,
@@ -20,6 +20,13 @@ use super::{
     exit::Ending,
     progress::Progress,
 };
+
+/// A line of data. A reader that has seen enough (`| head`) is no error.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
 
 pub fn series(context: &Context, action: &SeriesAction) -> Ending {
     let result = match action {
@@ -66,13 +73,13 @@ fn show(context: &Context, text: &Path, picks: &PickArgs) -> Result<(), Ending> 
     series.notes.iter().for_each(|note| progress.warning(&format!("series: {note}")));
     drop(progress);
     let title = series.title.as_deref().unwrap_or("no cover letter");
-    println!("{}: {}", series.name, one_line(title));
-    println!("version      {}", series.version);
+    say!("{}: {}", series.name, one_line(title));
+    say!("version      {}", series.version);
     if let Some(base) = &series.base {
-        println!("base         {base}");
+        say!("base         {base}");
     }
-    println!("base-commit  {}", series.base_commit.as_deref().unwrap_or("-"));
-    println!("key          {}", series.hash);
+    say!("base-commit  {}", series.base_commit.as_deref().unwrap_or("-"));
+    say!("key          {}", series.hash);
     let mut total = (0, 0);
     for (number, patch) in (1..).zip(&series.patches) {
         let stat = patch.stat();
@@ -80,15 +87,15 @@ fn show(context: &Context, text: &Path, picks: &PickArgs) -> Result<(), Ending> 
         total = (total.0 + added, total.1 + removed);
         let subject = if patch.subject.is_empty() { &patch.name } else { &patch.subject };
         let author = if patch.author.is_empty() { "no author" } else { &patch.author };
-        println!("\n{number:>4}  {}\n      {}", one_line(subject), one_line(author));
+        say!("\n{number:>4}  {}\n      {}", one_line(subject), one_line(author));
         for file in &stat.files {
             let path = one_line(&file.path.display().to_string());
-            println!("      {:>6} {:>6}  {path}", format!("+{}", file.added), format!("-{}", file.removed));
+            say!("      {:>6} {:>6}  {path}", format!("+{}", file.added), format!("-{}", file.removed));
         }
     }
     let count = series.patches.len();
     let plural = if count == 1 { "" } else { "es" };
-    println!("\n{count} patch{plural}, {} insertions, {} deletions", total.0, total.1);
+    say!("\n{count} patch{plural}, {} insertions, {} deletions", total.0, total.1);
     Ok(())
 }
 
@@ -107,15 +114,19 @@ fn diff(
     let (a, b) = (side(0)?, side(1)?);
     let store = build::store(context)?;
     let mut progress = Progress::new(context.quiet, context.terminal);
-    for (label, note) in
-        [&a, &b].iter().flat_map(|side| side.series.notes.iter().map(|note| (&side.label, note)))
-    {
+    for (label, note) in [&a, &b].iter().flat_map(|side| {
+        side.series
+            .notes
+            .iter()
+            .filter(|note| !matches!(note, SeriesNote::Symbols(_)))
+            .map(|note| (&side.label, note))
+    }) {
         progress.warning(&format!("{label}: {note}"));
     }
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let mut events = |event| build::show(&mut progress, &event);
-    range_diff(&store, [&a, &b], colour, &mut events, |line| println!("{line}"))
+    range_diff(&store, [&a, &b], colour, &mut events, |line| say!("{line}"))
         .map_err(|error| Ending::Failed(kernel_failure(&error.source).outcome, error.to_string()))
 }
 
