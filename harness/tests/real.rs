@@ -6,59 +6,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use common::{expect, machine, root, summary, text};
 use serde_json::Value;
-
-/// Held by each test: one guest at a time.
-static MACHINE: Mutex<()> = Mutex::new(());
-
-fn machine() -> MutexGuard<'static, ()> {
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn nstrail(out: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nstrail"))
-        .args(args)
-        .env("NSTRAIL_OUT", out)
-        .env("NSTRAIL_SNAPSHOTS", "deny")
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs and demands an exit code; the whole output is in the message if it is another one.
-fn expect(code: i32, out: &Path, args: &[&str]) -> Output {
-    let output = nstrail(out, args);
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "nstrail {args:?}\n--- stdout\n{}\n--- stderr\n{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    output
-}
-
-fn summary(out: &Path) -> Value {
-    serde_json::from_slice(&fs::read(out.join("latest/summary.json")).unwrap()).unwrap()
-}
 
 fn scenario<'a>(summary: &'a Value, name: &str) -> &'a Value {
     summary["kernels"][0]["scenarios"]
