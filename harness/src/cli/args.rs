@@ -111,6 +111,10 @@ pub struct KernelArgs {
     #[arg(long)]
     pub unpatched: bool,
 
+    /// Kconfig symbol that switches on what the series adds, where no series.toml says so
+    #[arg(long, value_name = "SYMBOL", conflicts_with = "unpatched", value_parser = symbol)]
+    pub symbol: Option<String>,
+
     /// Additional fragment of kernel-configs/ (without .config); repeatable
     #[arg(long = "flavour", value_name = "NAME")]
     pub flavours: Vec<String>,
@@ -232,6 +236,10 @@ pub struct MatrixArgs {
     /// Series for every kernel [default: patches/auditnsid/VERSION]
     #[arg(long, short, env = "NSTRAIL_SERIES", value_name = "DIR", conflicts_with = "unpatched")]
     pub series: Option<PathBuf>,
+
+    /// Kconfig symbol that switches on what the series adds, where no series.toml says so
+    #[arg(long, value_name = "SYMBOL", conflicts_with = "unpatched", value_parser = symbol)]
+    pub symbol: Option<String>,
 
     /// No series: the kernels as they come
     #[arg(long)]
@@ -479,6 +487,14 @@ pub struct DoctorArgs {
 
 fn picks(text: &str) -> Result<(String, Picks), String> {
     Picks::parse(text).map(|picks| (text.to_owned(), picks)).map_err(|error| error.to_string())
+}
+
+fn symbol(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("CONFIG_").unwrap_or(text);
+    match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        true => Ok(name.to_owned()),
+        false => Err(format!("`{text}` is no Kconfig symbol (hint: for example AUDIT_NSID)")),
+    }
 }
 
 fn make_variable(text: &str) -> Result<(String, String), String> {

@@ -51,7 +51,11 @@ pub fn named_kernel(context: &Context, args: &KernelArgs) -> Result<NamedKernel,
             None => Ending::Usage(format!("{error}\n(hint: --unpatched goes without a series)")),
             Some(_) => series::failed(&error),
         })?;
-        spec.series = Some(series::read(&input, &args.picks)?);
+        let mut series = series::read(&input, &args.picks)?;
+        if args.symbol.is_some() {
+            series.config.clone_from(&args.symbol);
+        }
+        spec.series = Some(series);
     }
     spec.fuzz = args.fuzz;
     spec.fragments = Fragments::Folder(project.configs());

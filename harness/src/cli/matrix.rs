@@ -155,6 +155,7 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         series: args.series.clone(),
         picks: PickArgs { cherry_pick: None },
         fuzz: 0,
+        symbol: args.symbol.clone(),
         unpatched: args.unpatched,
         flavours: cell.config.flavours.clone(),
         jobs: args.jobs,
@@ -203,6 +204,7 @@ fn reproducer(args: &MatrixArgs) -> String {
     list("config", &args.configs);
     list("vcpus", &args.vcpus.iter().map(u8::to_string).collect::<Vec<_>>());
     list("series", &args.series.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
+    list("symbol", args.symbol.as_slice());
     list("partition", args.partition.as_slice());
     list("seed", &args.seed.iter().map(u64::to_string).collect::<Vec<_>>());
     for (set, name) in [(args.unpatched, "unpatched"), (args.no_baseline, "no-baseline")] {

@@ -109,6 +109,9 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     if args.kernel.fuzz > 0 {
         flag("fuzz", &args.kernel.fuzz.to_string());
     }
+    if let Some(symbol) = &args.kernel.symbol {
+        flag("symbol", symbol);
+    }
     for flavour in &args.kernel.flavours {
         flag("flavour", flavour);
     }
