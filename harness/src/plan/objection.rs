@@ -84,6 +84,9 @@ impl Outermost {
                     format!("removes rule `{key}`, which does not stand")
                 })
             }
+            Step::Absent(_) => {
+                hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
+            }
             _ => Ok(()),
         }
     }
@@ -170,6 +173,9 @@ impl Place {
             }
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
+            Step::Absent(_) => {
+                hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
+            }
         }
     }
 
@@ -195,6 +201,12 @@ impl Place {
             );
         }
         hold(spawn.fault.is_none(), number, || "has a fault but expects no failure".into())?;
+        hold(spawn.since.is_none() || spawn.label.is_none(), number, || {
+            "has a label, which others may need, so it cannot be left out".into()
+        })?;
+        hold(spawn.refused_before.is_none() || spawn.label.is_none(), number, || {
+            "has a label, which others may need, so no kernel may refuse it".into()
+        })?;
         let has = |flag| spawn.with.contains(&flag);
         let thread = has(SpawnFlag::Thread);
         let shares = spawn.call == SpawnCall::Vfork || has(SpawnFlag::Vm);
@@ -292,6 +304,8 @@ impl Place {
             label: None,
             fault: None,
             expect: None,
+            refused_before: None,
+            since: None,
         };
         check_call(&spawn, number)?;
         hold((1..=1000).contains(&nest.depth), number, || {

@@ -24,6 +24,7 @@ pub fn title(step: &Step) -> String {
         Step::Limit { r#type, max } => format!("limit {} to {max}", words("", &[*r#type]).trim()),
         Step::Release { label } => format!("release {label}"),
         Step::Nest(nest) => words(&format!("nest {} deep", nest.depth), &nest.flags),
+        Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }
 }

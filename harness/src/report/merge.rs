@@ -128,6 +128,7 @@ mod tests {
             loss_doubts: Vec::new(),
             snapshot: SnapshotState::Match { file: String::new() },
             console: Vec::new(),
+            adapted: Vec::new(),
             artifacts: format!("{version}/{name}"),
             reproducer: String::new(),
         });

@@ -179,6 +179,9 @@ pub struct ScenarioSummary {
     pub snapshot: SnapshotState,
     /// Splats that the console showed while the guest ran.
     pub console: Vec<ConsoleSummary>,
+    /// What this kernel, by its version, is asked otherwise than the newest one, or not at all.
+    #[serde(default)]
+    pub adapted: Vec<String>,
     /// Folder with console.log, audit.log, ledger.frames, qemu.cmd.
     pub artifacts: String,
     pub reproducer: String,

@@ -176,6 +176,9 @@ fn short(reason: &str) -> String {
 }
 
 fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
+    for adapted in &scenario.adapted {
+        let _ = writeln!(out, "  {}: {}", scenario.name, one_line(adapted));
+    }
     if let Some(reason) = &scenario.reason {
         let _ = writeln!(out, "\n  {}: {}: {}", scenario.name, scenario.outcome, one_line(reason));
     }

@@ -122,6 +122,7 @@ mod tests {
             loss_doubts: Vec::new(),
             snapshot: SnapshotState::NotCompared { reason: String::new() },
             console: Vec::new(),
+            adapted: Vec::new(),
             artifacts: String::new(),
             reproducer: String::new(),
         }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nstrail_wire::scenario::{Scenario, numbered};
+use nstrail_wire::{
+    scenario::{Scenario, numbered},
+    version::KernelVersion,
+};
 
 use super::{
     capture::{CANONICAL, SCENARIO},
@@ -20,7 +23,7 @@ use crate::{
     check::CheckOptions,
     kernel::{self, BuildEvent, KernelError, KernelImage, KernelSpec, Origin, Store},
     outcome::Outcome,
-    plan::{project::Project, title::title},
+    plan::{line, project::Project, title::title},
     process::interrupt,
     report::{
         ktap,
@@ -308,10 +311,13 @@ impl Base<'_> {
             loss_doubts: Vec::new(),
             snapshot: SnapshotState::NotCompared { reason: "the scenario did not run to its end".to_owned() },
             console: Vec::new(),
+            adapted: Vec::new(),
             artifacts: place.display().to_string(),
             reproducer: reproducer(config, std::iter::once(scenario.name.as_str())),
         };
-        if let Err(failure) = self.fill_scenario(scenario, vcpus, place, &mut summary, progress) {
+        let (scenario, adapted) = line::on(scenario, KernelVersion::of(&self.image.version));
+        summary.adapted = adapted;
+        if let Err(failure) = self.fill_scenario(&scenario, vcpus, place, &mut summary, progress) {
             summary.outcome = failure.outcome;
             summary.reason = Some(failure.message);
         }
@@ -419,9 +425,8 @@ pub fn titles(scenario: &Scenario) -> Vec<Title> {
 /// What the checker must know of a kernel: of its version, major and minor.
 #[must_use]
 pub fn check_options(version: &str) -> CheckOptions {
-    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => CheckOptions::for_version(major, minor),
-        _ => CheckOptions::default(),
+    match KernelVersion::of(version) {
+        Some(version) => CheckOptions::for_version(version.major, version.minor),
+        None => CheckOptions::default(),
     }
 }

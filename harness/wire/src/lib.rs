@@ -16,3 +16,4 @@ pub mod namespace;
 pub mod rule;
 pub mod scenario;
 pub mod step;
+pub mod version;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::version::KernelVersion;
+
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +19,9 @@ pub struct Rule {
     /// All must hold.
     #[serde(default)]
     pub fields: Vec<RuleField>,
+    /// Older kernels do not have the list: the rule is left out.
+    #[serde(default)]
+    pub since: Option<KernelVersion>,
 }
 
 /// The filter that a rule belongs to.

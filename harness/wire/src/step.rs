@@ -10,7 +10,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{errno::Errno, fact::ProbeKind, namespace::NamespaceType, rule::Rule, scenario::size};
+use crate::{
+    errno::Errno, fact::ProbeKind, namespace::NamespaceType, rule::Rule, scenario::size,
+    version::KernelVersion,
+};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +45,8 @@ pub enum Step {
     Nest(Nest),
     /// Spawn and reap at a high rate.
     Churn(Churn),
+    /// Nothing: the host puts it where the kernel does not have what a step needs.
+    Absent(Absent),
 }
 
 impl Step {
@@ -59,14 +64,33 @@ impl Step {
     /// How many numbers this step and those inside it take.
     #[must_use]
     pub fn size(&self) -> u32 {
-        1 + self.parts().into_iter().map(size).sum::<u32>()
+        match self {
+            Self::Absent(absent) => absent.numbers,
+            _ => 1 + self.parts().into_iter().map(size).sum::<u32>(),
+        }
     }
 
     /// Whether the agent's main task does this step itself.
     #[must_use]
     pub const fn is_control(&self) -> bool {
-        matches!(self, Self::Fence {} | Self::Rule(_) | Self::Audit { .. })
+        match self {
+            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } => true,
+            Self::Absent(absent) => absent.control,
+            _ => false,
+        }
     }
+}
+
+/// See [`Step::Absent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absent {
+    /// The kernel that first has what the step needs.
+    pub since: KernelVersion,
+    /// How many numbers the step takes: those of all others stay what they are.
+    pub numbers: u32,
+    /// Whether it was for the agent's main task.
+    pub control: bool,
 }
 
 /// See [`Step::Rule`].
@@ -105,6 +129,20 @@ pub struct Spawn {
     /// The call fails with this errno.
     #[serde(default)]
     pub expect: Option<Errno>,
+    /// The call fails on older kernels.
+    #[serde(default)]
+    pub refused_before: Option<RefusedBefore>,
+    /// Older kernels have nothing to see here: the spawn is left out.
+    #[serde(default)]
+    pub since: Option<KernelVersion>,
+}
+
+/// What a kernel older than `kernel` says to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedBefore {
+    pub kernel: KernelVersion,
+    pub expect: Errno,
 }
 
 /// The system call of a [`Spawn`]. `fork` and `vfork` take no flags.

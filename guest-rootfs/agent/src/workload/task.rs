@@ -156,6 +156,7 @@ impl Task {
             Step::Release { label } => death::release(self, label),
             Step::Nest(nest) => nest::step(self, nest, number),
             Step::Churn(churn) => churn::step(self, churn),
+            Step::Absent(_) => Ok(()),
         }
     }
 

@@ -78,7 +78,7 @@ impl fmt::Display for SeriesNote {
             }
             SeriesNote::Symbols(symbols) => write!(
                 f,
-                "the series adds {}, which stays off unless a fragment sets it (hint: --flavour NAME, or config in \
+                "the series adds {}, which stays off unless a fragment sets it (hint: --symbol NAME, or config in \
                  series.toml)",
                 symbols.iter().map(|symbol| format!("CONFIG_{symbol}")).collect::<Vec<_>>().join(", ")
             ),

@@ -623,6 +623,7 @@ fn skipped(scenario: &Scenario, vcpus: u8, seed: u64, reason: &str) -> ScenarioS
         loss_doubts: Vec::new(),
         snapshot: SnapshotState::NotCompared { reason: "it did not run".to_owned() },
         console: Vec::new(),
+        adapted: Vec::new(),
         artifacts: String::new(),
         reproducer: String::new(),
     }
