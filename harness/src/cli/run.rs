@@ -85,7 +85,7 @@ fn scenarios(args: &RunArgs, settings: Option<&[String]>) -> Result<Vec<Scenario
     } else if let Some(settings) = settings {
         settings.to_vec()
     } else {
-        scenario::names().into_iter().map(str::to_owned).collect()
+        scenario::defaults().into_iter().map(str::to_owned).collect()
     };
     named.iter().map(|name| scenario::find(name)).collect()
 }

@@ -192,7 +192,7 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     let plan = Plan::of(spec, source, events)?;
     let hit = |image: KernelImage, times, events: Events<'_>| {
         events(BuildEvent::Cached { key: plan.key.to_string() });
-        KernelImage { patches: plan.patches.clone(), times, ..image }
+        KernelImage { patches: plan.patches.clone(), times, slowdown: plan.slowdown(), ..image }
     };
     if let Some(image) = store.image(&plan.key, events)? {
         times.apply = start.elapsed();
@@ -208,7 +208,7 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     times.apply = start.elapsed();
 
     let image = Job { store, spec, plan: &plan }.run(&mut tree, &mut times, events)?;
-    Ok(KernelImage { patches: plan.patches, times, ..image })
+    Ok(KernelImage { slowdown: plan.slowdown(), patches: plan.patches, times, ..image })
 }
 
 /// What a spec comes to, with nothing built yet.
@@ -235,6 +235,11 @@ impl<'a> Plan<'a> {
         let toolchain = Toolchain::probe(&spec.make)?;
         let key = image_key(&source, &overlay, &fragments, &toolchain, &spec.make);
         Ok(Self { spec, label: label(spec), source, overlay, patches, fragments, toolchain, key })
+    }
+
+    /// Debug options slow each other down: the product of all.
+    fn slowdown(&self) -> u32 {
+        self.fragments.iter().map(|fragment| fragment.slowdown).product()
     }
 
     pub fn build_folder(&self) -> String {

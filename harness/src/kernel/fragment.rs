@@ -20,6 +20,10 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("kunit", include_str!("../../../kernel-configs/kunit.config")),
     ("slub", include_str!("../../../kernel-configs/slub.config")),
     ("xtables-legacy", include_str!("../../../kernel-configs/xtables-legacy.config")),
+    ("lockdep", include_str!("../../../kernel-configs/lockdep.config")),
+    ("kasan", include_str!("../../../kernel-configs/kasan.config")),
+    ("kcsan", include_str!("../../../kernel-configs/kcsan.config")),
+    ("kmemleak", include_str!("../../../kernel-configs/kmemleak.config")),
     ("one-sysctl", include_str!("../../../kernel-configs/one-sysctl.config")),
 ];
 
@@ -36,6 +40,8 @@ pub struct Fragment {
     pub requests: Vec<Request>,
     /// What it says the kernel does not have, whoever asks for it.
     pub absent: Vec<Absent>,
+    /// How many times longer its guests may take, from 1.
+    pub slowdown: u32,
 }
 
 /// One line that asks for a value.
@@ -170,15 +176,16 @@ impl Fragment {
     /// # Errors
     /// [`FragmentError::Line`]: merge_config.sh passes over what it does not understand, we do not.
     pub fn parse(name: &str, path: PathBuf, text: &str) -> Result<Fragment, FragmentError> {
-        let (mut requests, mut absent) = (Vec::new(), Vec::new());
+        let (mut requests, mut absent, mut slowdown) = (Vec::new(), Vec::new(), 1);
         for (i, raw) in text.lines().enumerate() {
             let line = raw.trim();
             if let Some(word) = line.strip_prefix('#').and_then(|rest| rest.trim().strip_prefix("nstrail:")) {
-                match word.trim().strip_prefix("absent CONFIG_") {
-                    Some(symbol) if is_symbol(symbol) => {
+                match Directive::parse(word.trim()) {
+                    Some(Directive::Absent(symbol)) => {
                         absent.push(Absent { symbol: symbol.to_owned(), line: i + 1 });
                     }
-                    _ => return Err(FragmentError::Line { path, line: i + 1, text: raw.to_owned() }),
+                    Some(Directive::Slowdown(factor)) => slowdown = factor,
+                    None => return Err(FragmentError::Line { path, line: i + 1, text: raw.to_owned() }),
                 }
                 continue;
             }
@@ -194,7 +201,29 @@ impl Fragment {
                 requests.push(Request { symbol: symbol.to_owned(), value: value.to_owned(), line: i + 1 });
             }
         }
-        Ok(Fragment { name: name.to_owned(), path, text: text.to_owned(), requests, absent })
+        Ok(Fragment { name: name.to_owned(), path, text: text.to_owned(), requests, absent, slowdown })
+    }
+}
+
+/// What a `# nstrail: ` line says.
+enum Directive<'a> {
+    /// `absent CONFIG_X`
+    Absent(&'a str),
+    /// `slowdown N`
+    Slowdown(u32),
+}
+
+impl<'a> Directive<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        match text.split_once(' ')? {
+            ("absent", symbol) => {
+                symbol.strip_prefix("CONFIG_").filter(|name| is_symbol(name)).map(Directive::Absent)
+            }
+            ("slowdown", factor) => {
+                factor.parse().ok().filter(|factor| (1..=100).contains(factor)).map(Directive::Slowdown)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -229,6 +258,17 @@ impl DotConfig {
 mod tests {
     use super::super::versions::KernelLine;
     use super::*;
+
+    #[test]
+    fn a_fragment_says_how_much_slower_its_guests_are() {
+        let slowdown = |text: &str| Fragment::parse("x", "x.config".into(), text).map(|f| f.slowdown);
+        assert_eq!(slowdown("CONFIG_A=y\n").unwrap(), 1);
+        assert_eq!(slowdown("# nstrail: slowdown 8\n").unwrap(), 8);
+        for wrong in ["slowdown", "slowdown 0", "slowdown x", "slowdown 1000", "slower 3"] {
+            let error = slowdown(&format!("\n# nstrail: {wrong}\n")).unwrap_err().to_string();
+            assert!(error.contains("x.config:2:"), "{error}");
+        }
+    }
 
     #[test]
     fn a_fragment_is_a_list_of_requests() {

@@ -82,6 +82,8 @@ pub struct KernelImage {
     pub cached: bool,
     /// Steps that make took for it, when it was built.
     pub steps: u32,
+    /// How many times longer its guests may take: what its fragments say.
+    pub slowdown: u32,
     /// Of this call.
     pub times: BuildTimes,
 }
@@ -202,6 +204,7 @@ fn open(folder: &Path, manifest: Manifest, cached: bool) -> KernelImage {
         patches: Vec::new(),
         cached,
         steps: manifest.steps,
+        slowdown: 1,
         times: BuildTimes::default(),
     }
 }

@@ -155,7 +155,7 @@ impl Cell {
 pub fn cells(file: &MatrixFile) -> Result<Vec<Cell>, MatrixError> {
     let plain = [ConfigAxis::default()];
     let configs = if file.configs.is_empty() { &plain[..] } else { &file.configs };
-    let all: Vec<String> = scenario::names().into_iter().map(str::to_owned).collect();
+    let all: Vec<String> = scenario::defaults().into_iter().map(str::to_owned).collect();
     let common = if file.scenarios.is_empty() { &all } else { &file.scenarios };
     let mut cells = Vec::new();
     for kernel in &file.kernels {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_plain_matrix_takes_every_scenario_with_its_own_vcpus() {
         let cells = cells(&parse("kernels = [\"6.12\"]\n").unwrap()).unwrap();
-        assert_eq!(cells.len(), scenario::names().len());
+        assert_eq!(cells.len(), scenario::defaults().len());
         assert!(cells.iter().all(|cell| cell.vcpus == cell.scenario.vcpus));
     }
 

@@ -12,12 +12,16 @@ use thiserror::Error;
 use super::objection::{self, Objection};
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 4] = [
+pub const EMBEDDED: [(&str, &str); 5] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
     ("churn", include_str!("scenarios/churn.toml")),
+    ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
+
+/// Of these the first so many run unless others are named.
+const DEFAULTS: usize = 4;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -39,6 +43,12 @@ pub enum ScenarioError {
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     EMBEDDED.iter().map(|(name, _)| *name).collect()
+}
+
+/// Names of those that run unless others are named.
+#[must_use]
+pub fn defaults() -> Vec<&'static str> {
+    EMBEDDED.iter().take(DEFAULTS).map(|(name, _)| *name).collect()
 }
 
 /// The TOML of an embedded scenario.
@@ -148,6 +158,6 @@ mod tests {
     #[test]
     fn an_unknown_scenario_names_those_that_are_known() {
         let message = find("smok").unwrap_err().to_string();
-        assert!(message.contains("smoke, nest, quiet, churn"), "{message}");
+        assert!(message.contains("smoke, nest, quiet, churn, churn-short"), "{message}");
     }
 }

@@ -108,7 +108,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     }
     let _ = writeln!(
         out,
-        "  {:<10} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8}",
+        "  {:<12} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8}",
         "scenario", "outcome", "containers", "records", "lost", "rollovers", "vcpus", "seconds"
     );
     for scenario in &kernel.scenarios {
@@ -116,7 +116,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
         let lost = figures.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(
             out,
-            "  {:<10} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8.2}",
+            "  {:<12} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8.2}",
             scenario.name,
             scenario.outcome.word(),
             figures.containers,

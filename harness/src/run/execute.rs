@@ -35,7 +35,7 @@ use crate::{
     snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
     vm::{
         Limits, VmSpec,
-        accelerator::{self, AcceleratorChoice, Decision},
+        accelerator::{self, Accelerator, AcceleratorChoice, Decision},
         agent, initramfs,
     },
 };
@@ -324,6 +324,15 @@ impl Base<'_> {
         summary
     }
 
+    /// A scenario's limits are meant for a plain kernel under TCG.
+    fn limit(&self, seconds: u32) -> Duration {
+        let limit = Duration::from_secs(seconds.into()) * self.image.slowdown;
+        match self.shared.guest.decision.accelerator {
+            Accelerator::Tcg => limit,
+            Accelerator::Kvm => limit / 2,
+        }
+    }
+
     fn fill_scenario(
         &self,
         scenario: &Scenario,
@@ -353,8 +362,9 @@ impl Base<'_> {
             run_dir: folder.clone(),
             share: Some(share),
             limits: Limits {
-                wall: guest.wall.unwrap_or(Duration::from_secs(scenario.wall_seconds.into())),
-                silence: guest.silence.unwrap_or(Duration::from_secs(scenario.silence_seconds.into())),
+                // What the user says is meant as it is said; a scenario knows nothing of the kernel.
+                wall: guest.wall.unwrap_or_else(|| self.limit(scenario.wall_seconds)),
+                silence: guest.silence.unwrap_or_else(|| self.limit(scenario.silence_seconds)),
             },
         };
         // A recording says what it is a recording of: `nstrail check` needs nothing else.

@@ -13,6 +13,7 @@ pub mod command;
 mod comparison;
 mod drops;
 mod facts;
+mod leaks;
 mod pace;
 mod port;
 mod queue;
@@ -85,6 +86,8 @@ pub enum CollectorError {
     Port { port: &'static str, reason: String },
     #[error("share: {path}: {reason}", path = path.display())]
     Share { path: std::path::PathBuf, reason: String },
+    #[error("kmemleak cannot be asked: {reason}")]
+    Leaks { reason: String },
     #[error("audit socket {inode} is not in /proc/net/netlink")]
     Drops { inode: u64 },
     #[error("{reason}")]
@@ -246,6 +249,7 @@ impl Collector {
     }
 
     fn finish(&mut self, message: &GuestMessage) -> Result<(), CollectorError> {
+        leaks::tell().map_err(|error| CollectorError::Leaks { reason: error.to_string() })?;
         let hurry = self.pace.hurry();
         if let Some(share) = self.share.take() {
             share.keep()?;
