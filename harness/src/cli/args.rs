@@ -51,9 +51,9 @@ pub enum Command {
     /// Make one summary of the parts of a partitioned matrix
     Merge(MergeArgs),
     /// Apply the series to a private tree, strictly, and say what happened
-    Apply(KernelArgs),
+    Apply(BuildArgs),
     /// Build the kernel image, or find it in the cache
-    Build(KernelArgs),
+    Build(BuildArgs),
     /// Boot the kernel to the agent's first message and end it
     Boot(BootArgs),
     /// Check a recorded run again, without a VM
@@ -136,6 +136,26 @@ pub struct PickArgs {
     pub cherry_pick: Option<(String, Picks)>,
 }
 
+/// A kernel, and variables as one gives them to make.
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+
+    /// Variables for make: LLVM=1, W=1
+    #[arg(value_name = "KEY=VALUE", value_parser = make_variable)]
+    pub variables: Vec<(String, String)>,
+}
+
+impl BuildArgs {
+    /// The kernel with all variables.
+    pub fn kernel(&self) -> KernelArgs {
+        let mut kernel = self.kernel.clone();
+        kernel.make.extend(self.variables.iter().cloned());
+        kernel
+    }
+}
+
 /// How guests are run.
 #[derive(Debug, Clone, Args)]
 pub struct GuestArgs {
@@ -169,8 +189,9 @@ pub enum AccelArg {
 
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Scenarios: names of embedded ones, or paths of TOML files [default: smoke nest churn]
-    #[arg(value_name = "SCENARIO")]
+    /// Scenarios: names of embedded ones, or paths of TOML files [default: smoke nest quiet churn]; and
+    /// variables for make, as KEY=VALUE
+    #[arg(value_name = "SCENARIO|KEY=VALUE")]
     pub scenarios: Vec<String>,
 
     #[command(flatten)]
@@ -497,8 +518,12 @@ fn symbol(text: &str) -> Result<String, String> {
     }
 }
 
-fn make_variable(text: &str) -> Result<(String, String), String> {
+/// `KEY=VALUE` for make.
+pub fn make_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some((key @ ("O" | "M" | "KBUILD_OUTPUT" | "KBUILD_EXTMOD"), _)) => {
+            Err(format!("{key}= is not taken: build folders are nstrail's own (hint: they lie in the cache)"))
+        }
         Some((key, value))
             if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
         {
@@ -513,6 +538,15 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn variables_for_make_are_told_from_what_is_not() {
+        assert_eq!(make_variable("LLVM=-14"), Ok(("LLVM".to_owned(), "-14".to_owned())));
+        assert_eq!(make_variable("KCFLAGS=-O2 -g=1"), Ok(("KCFLAGS".to_owned(), "-O2 -g=1".to_owned())));
+        for wrong in ["LLVM", "=1", "a b=1", "./x=1.toml", "O=/tmp/x", "M=drivers"] {
+            assert!(make_variable(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -9,7 +9,13 @@ use nstrail::{
     run::execute::kernel_failure,
 };
 
-use super::{args::KernelArgs, context::Context, exit::Ending, progress::Progress, series};
+use super::{
+    args::{BuildArgs, KernelArgs},
+    context::Context,
+    exit::Ending,
+    progress::Progress,
+    series,
+};
 
 /// The kernel unless told otherwise.
 pub const DEFAULT_KERNEL: &str = "6.12";
@@ -134,8 +140,8 @@ fn failed(error: &kernel::KernelError) -> Ending {
     Ending::Failed(failure.outcome, failure.message)
 }
 
-pub fn build(context: &Context, args: &KernelArgs) -> Ending {
-    let (named, store) = match (named_kernel(context, args), store(context)) {
+pub fn build(context: &Context, args: &BuildArgs) -> Ending {
+    let (named, store) = match (named_kernel(context, &args.kernel()), store(context)) {
         (Ok(named), Ok(store)) => (named, store),
         (Err(ending), _) | (_, Err(ending)) => return ending,
     };
@@ -153,8 +159,8 @@ pub fn build(context: &Context, args: &KernelArgs) -> Ending {
     }
 }
 
-pub fn apply(context: &Context, args: &KernelArgs) -> Ending {
-    let (named, store) = match (named_kernel(context, args), store(context)) {
+pub fn apply(context: &Context, args: &BuildArgs) -> Ending {
+    let (named, store) = match (named_kernel(context, &args.kernel()), store(context)) {
         (Ok(named), Ok(store)) => (named, store),
         (Err(ending), _) | (_, Err(ending)) => return ending,
     };

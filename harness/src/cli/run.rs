@@ -11,7 +11,7 @@ use nstrail::{
 use nstrail_wire::scenario::Scenario;
 
 use super::{
-    args::{CheckpatchArg, RunArgs, SnapshotsArg},
+    args::{CheckpatchArg, RunArgs, SnapshotsArg, make_variable},
     boot,
     build::{self, NamedKernel, named_kernel},
     context::Context,
@@ -23,7 +23,11 @@ use super::{
 pub const DEFAULT_SEED: u64 = 1;
 
 pub fn run(context: &Context, args: &RunArgs) -> Ending {
-    let config = match configure(context, args) {
+    let args = match with_variables(args) {
+        Ok(args) => args,
+        Err(message) => return Ending::Usage(message),
+    };
+    let config = match configure(context, &args) {
         Ok(config) => config,
         Err(ending) => return ending,
     };
@@ -41,6 +45,24 @@ pub fn run(context: &Context, args: &RunArgs) -> Ending {
         }
         Err(error) => Ending::Failed(Outcome::Error, error.to_string()),
     }
+}
+
+/// `KEY=VALUE` among the scenarios is meant for make; a path may have a `=`, too.
+fn with_variables(args: &RunArgs) -> Result<RunArgs, String> {
+    let mut args = args.clone();
+    let is_variable = |word: &String| {
+        let key = word.split_once('=').map_or("", |(key, _)| key);
+        !key.is_empty()
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !word.ends_with(".toml")
+    };
+    let (variables, scenarios) = args.scenarios.into_iter().partition(is_variable);
+    let variables: Vec<String> = variables;
+    args.scenarios = scenarios;
+    for variable in &variables {
+        args.kernel.make.push(make_variable(variable)?);
+    }
+    Ok(args)
 }
 
 fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
@@ -181,5 +203,28 @@ fn show(progress: &mut Progress, event: RunEvent<'_>) {
         RunEvent::Ended { name, outcome, seconds } => {
             progress.line(&format!("{name}: {outcome} in {seconds:.2} s"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    #[test]
+    fn variables_among_the_scenarios_go_to_make() {
+        let words = ["nstrail", "run", "smoke", "LLVM=1", "./a=b.toml", "c=d.toml", "--make", "W=1"];
+        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("run") };
+        let args = with_variables(&args).unwrap();
+        assert_eq!(args.scenarios, ["smoke", "./a=b.toml", "c=d.toml"]);
+        let make: Vec<String> =
+            args.kernel.make.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(make, ["W=1", "LLVM=1"]);
+        let Command::Run(args) = Cli::try_parse_from(["nstrail", "run", "O=/x"]).unwrap().command else {
+            panic!("run")
+        };
+        assert!(with_variables(&args).unwrap_err().contains("nstrail's own"));
     }
 }
