@@ -6,10 +6,14 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run test bench lint setup setup-dev release clean
+.PHONY: run matrix test bench lint setup setup-dev release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
+
+# Anything for `nstrail matrix`: make matrix ARGS="--kernel 6.1,6.12 smoke"
+matrix: setup release
+	$(NSTRAIL) matrix $(ARGS)
 
 release:
 	$(CARGO) build --quiet --release --package nstrail
