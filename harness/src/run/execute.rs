@@ -184,10 +184,11 @@ fn fill_kernel(
     summary.accelerator = Some(guest.decision.accelerator.word().to_owned());
     summary.accelerator_reason = Some(guest.decision.reason.clone());
     stage("prepare", start.elapsed(), summary);
+    let shelf = Shelf::new(config.project.snapshots());
 
     if let (Some(how), Some(series)) = (config.each_patch, &config.kernel.series) {
         let start = Instant::now();
-        let shared = Shared { config, folder, guest: &guest };
+        let shared = Shared { config, folder, guest: &guest, shelf: &shelf };
         let ended = each_patch::validate(&shared, how, series, &mut summary.patches, progress);
         stage("each patch", start.elapsed(), summary);
         ended?;
@@ -199,7 +200,7 @@ fn fill_kernel(
     note_image(&image, folder, &place, summary)?;
 
     let start = Instant::now();
-    let shared = Shared { config, folder, guest: &guest };
+    let shared = Shared { config, folder, guest: &guest, shelf: &shelf };
     let base = Base { shared: &shared, image: &image, snapshots: config.snapshots };
     for scenario in &config.scenarios {
         if interrupt::requested().is_some() {
@@ -277,6 +278,7 @@ pub(super) struct Shared<'a> {
     pub config: &'a RunConfig,
     pub folder: &'a RunFolder,
     pub guest: &'a Guest,
+    pub shelf: &'a Shelf,
 }
 
 /// What all scenarios of a kernel share.

@@ -6,8 +6,10 @@
 //! own, `SCENARIO@LINE.snap`, where the contract itself differs.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use insta::Snapshot;
@@ -52,16 +54,18 @@ pub enum ReviewError {
     NotPending { name: String, pending: Vec<String> },
 }
 
-/// The folder of the reviewed snapshots.
-#[derive(Clone, Debug)]
+/// The folder of the reviewed snapshots. Of one run all kernels share it.
+#[derive(Debug)]
 pub struct Shelf {
     folder: PathBuf,
+    /// Pending files of this run, by the kernel line that wrote each.
+    ours: Mutex<BTreeMap<PathBuf, String>>,
 }
 
 impl Shelf {
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), ours: Mutex::default() }
     }
 
     /// The file for a scenario on a kernel line: the line's own if there is one.
@@ -72,6 +76,9 @@ impl Shelf {
     }
 
     /// Compares, and in [`Mode::Auto`] writes or removes the pending file.
+    ///
+    /// What one kernel line of a run has left to review, another does not take away or overwrite: where two differ from
+    /// the common file in different ways, the second gets a pending file of its own.
     ///
     /// # Errors
     /// If a file cannot be read, parsed or written.
@@ -86,18 +93,25 @@ impl Shelf {
             return Ok(Comparison::NotCompared);
         }
         let file = self.file(scenario, line);
-        let pending = file.with_extension(PENDING);
+        let mut pending = file.with_extension(PENDING);
+        let mut ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = ours.get(&pending).is_some_and(|writer| writer != line);
         let reviewed = if file.is_file() { Some(contents(&file)?) } else { None };
         let new = form.as_str().trim_end();
         if reviewed.as_deref() == Some(new) {
-            if mode == Mode::Auto {
+            if mode == Mode::Auto && !others {
                 remove(&pending)?;
+                ours.remove(&pending);
             }
             return Ok(Comparison::Match { file });
         }
         let pending = match mode {
             Mode::Auto => {
                 let text = written(scenario, new);
+                if others && fs::read_to_string(&pending).ok().as_ref() != Some(&text) {
+                    pending = self.folder.join(format!("{scenario}@{line}.{PENDING}"));
+                }
+                ours.entry(pending.clone()).or_insert_with(|| line.to_owned());
                 fs::write(&pending, text)
                     .map_err(|source| ReviewError::Write { path: pending.clone(), source })?;
                 Some(pending)
@@ -210,6 +224,25 @@ mod tests {
 
     fn form(text: &str) -> Canonical {
         Canonical::from(text.to_owned())
+    }
+
+    #[test]
+    fn what_two_kernel_lines_change_is_there_to_review_for_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(folder.path());
+        fs::write(folder.path().join("smoke.snap"), written("smoke", "all")).unwrap();
+        let compare = |line, text| shelf.compare("smoke", line, &form(text), Mode::Auto).unwrap();
+        assert!(matches!(compare("5.10", "old\n"), Comparison::Changed { .. }));
+        // One that matches, one that changes alike, one that changes otherwise.
+        assert!(matches!(compare("6.12", "all\n"), Comparison::Match { .. }));
+        assert!(matches!(compare("6.1", "old\n"), Comparison::Changed { .. }));
+        assert_eq!(shelf.pending().unwrap(), ["smoke"]);
+        assert!(matches!(compare("7.3", "new\n"), Comparison::Changed { .. }));
+        assert_eq!(shelf.pending().unwrap(), ["smoke", "smoke@7.3"]);
+        assert!(shelf.diff("smoke").unwrap().contains("old"));
+        // The line that wrote it finds the reviewed one again.
+        assert!(matches!(compare("5.10", "all\n"), Comparison::Match { .. }));
+        assert_eq!(shelf.pending().unwrap(), ["smoke@7.3"]);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::{
     plan::matrix::{Cell, KernelCell},
     process::interrupt,
     report::summary::{Failure, RunSummary},
+    snapshot::Shelf,
     vm::accelerator::Decision,
 };
 
@@ -138,7 +139,8 @@ pub fn execute(
     };
     let guest = execute::prepare(any, &folder).map_err(|failure| MatrixTrouble::Prepare(failure.message))?;
     progress(MatrixEvent::Accelerator(&guest.decision));
-    let mut runner = Runner::new(config, &folder, &guest, journal, done, Times::load(&any.store));
+    let shelf = Shelf::new(any.project.snapshots());
+    let mut runner = Runner::new(config, &folder, &guest, &shelf, journal, done, Times::load(&any.store));
     std::thread::scope(|scope| runner.run(scope, progress))?;
     let times = std::mem::take(&mut runner.times);
     times.save(&any.store);

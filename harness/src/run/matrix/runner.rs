@@ -28,7 +28,7 @@ use crate::{
         execute::{Base, Guest, RunEvent, Shared, kernel_failure},
         folder::RunFolder,
     },
-    snapshot::Mode,
+    snapshot::{Mode, Shelf},
 };
 
 /// Which of a cell's two kernels.
@@ -90,6 +90,7 @@ pub(super) struct Runner<'a> {
     pub config: &'a MatrixConfig,
     pub folder: &'a RunFolder,
     pub guest: &'a Guest,
+    shelf: &'a Shelf,
     journal: Journal,
     pub times: Times,
     pub jobs: Vec<Job>,
@@ -109,6 +110,7 @@ impl<'a> Runner<'a> {
         config: &'a MatrixConfig,
         folder: &'a RunFolder,
         guest: &'a Guest,
+        shelf: &'a Shelf,
         journal: Journal,
         mut done: Done,
         times: Times,
@@ -118,6 +120,7 @@ impl<'a> Runner<'a> {
             config,
             folder,
             guest,
+            shelf,
             journal,
             times,
             jobs: Vec::new(),
@@ -313,7 +316,7 @@ impl<'a> Runner<'a> {
         let Some(Ok(image)) = &job.image else { return };
         let (image, side, kernel) = (Arc::clone(image), job.side, &job.kernel);
         let Some((_, config)) = self.config.kernels.get_key_value(kernel) else { return };
-        let shared = Shared { config, folder: self.folder, guest: self.guest };
+        let shared = Shared { config, folder: self.folder, guest: self.guest, shelf: self.shelf };
         let (scenario, vcpus) = (task.scenario.clone(), task.vcpus);
         let place = place(kernel, side, &scenario, vcpus, task.attempts.len());
         let again = self.config.resume.is_some();
