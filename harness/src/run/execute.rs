@@ -407,7 +407,7 @@ impl Base<'_> {
 
     fn compare(&self, scenario: &Scenario, canonical: &Canonical) -> Result<SnapshotState, Failure> {
         let config = self.shared.config;
-        let shelf = Shelf::new(config.project.snapshots());
+        let shelf = self.shared.shelf;
         let compared =
             shelf.compare(&scenario.name, &config.version, canonical, self.snapshots).map_err(error)?;
         let relative =
