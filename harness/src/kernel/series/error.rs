@@ -155,7 +155,7 @@ pub enum SeriesError {
         source: MailError,
     },
     /// Patches of the series are not there.
-    #[error("{place}: {missing} of {total} are missing{version} (hint: complete it, for example with b4 am -o - MESSAGE-ID)",
+    #[error("{place}: missing of {total} patches: {missing}{version} (hint: complete it, for example with b4 am -o - MESSAGE-ID)",
             version = version_words(*version))]
     Missing {
         /// The box or folder.

@@ -85,7 +85,7 @@ fn two_files_with_one_number_and_missing_numbers_are_errors() {
     assert!(text.contains("0001-a.patch and 0001-b.patch have the same number (hint: "), "{text}");
     let numbered = |n: u32| PATCH.replace("[PATCH]", &format!("[PATCH v3 {n}/4]"));
     let text = error(&[("0001-a.patch", &numbered(1)), ("0004-b.patch", &numbered(4))]);
-    assert!(text.contains("2-3 of 4 are missing in v3 (hint: "), "{text}");
+    assert!(text.contains("missing of 4 patches: 2-3 in v3 (hint: "), "{text}");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn missing_patches_are_named() {
     let error = read_error(mbox(some));
     assert_eq!(
         error,
-        "x.mbox: 4, 8 of 9 are missing (hint: complete it, for example with b4 am -o - MESSAGE-ID)"
+        "x.mbox: missing of 9 patches: 4, 8 (hint: complete it, for example with b4 am -o - MESSAGE-ID)"
     );
 }
 
