@@ -105,3 +105,24 @@ fn a_recorded_run_with_an_inode_number_changed_fails() {
         assert_eq!(outcome_of(copy.path(), &line), Outcome::Failed, "{}", run.display());
     }
 }
+
+#[test]
+fn a_recorded_run_with_a_namespace_id_changed_fails() {
+    let with_ids = runs().into_iter().filter(|(line, _)| check_options(line).ns_ids == Some(true));
+    let mut tried = 0;
+    for (line, run) in with_ids {
+        // That of a new namespace: nothing but the kernel's own word, in the ledger, says what it must be.
+        let copy = changed(&run, |lines| {
+            let last = lines.iter().rposition(|line| line.contains("op=clone")).unwrap();
+            assert!(lines[last].contains("flags=CLONE_NEWUTS "), "the marker's set: {}", lines[last]);
+            let change = |(index, line): (usize, &&str)| {
+                let at = line.rfind(",uts:").filter(|_| index == last);
+                at.map_or_else(|| (*line).to_owned(), |at| line[..at].to_owned() + ",uts:4711 res=1")
+            };
+            lines.iter().enumerate().map(change).collect()
+        });
+        assert_eq!(outcome_of(copy.path(), &line), Outcome::Failed, "{}", run.display());
+        tried += 1;
+    }
+    assert!(tried > 0);
+}

@@ -9,7 +9,7 @@ use nstrail_wire::{
     namespace::NamespaceType,
 };
 
-use crate::{census::own_set, ledger::Ledger, netlink::AuditSocket};
+use crate::{census::own_set, ledger::Ledger, netlink::AuditSocket, workload::census::ids_in};
 
 /// The step of the marker's facts.
 pub const MARKER_STEP: u32 = u32::MAX;
@@ -51,7 +51,12 @@ pub fn make_set(ledger: &Ledger) -> io::Result<()> {
             .and_then(|()| AuditSocket::open())
             .and_then(|socket| socket.user_message(format!("nstrail-token={token} marker").as_bytes()))
             .and_then(|()| ledger.write(&fact(1, Act::Probe { kind: ProbeKind::UserMessage, token, set })))
-            .and_then(|()| ledger.write(&fact(2, Act::End)));
+            .and_then(|()| ids_in(libc::AT_FDCWD, c"/proc/thread-self/ns"))
+            .and_then(|ids| {
+                let ids = ids.map(|ids| Act::Ids { ids });
+                let acts = ids.into_iter().chain([Act::End]);
+                (2..).zip(acts).try_for_each(|(number, act)| ledger.write(&fact(number, act)))
+            });
         let status = told.map_or_else(|error| error.raw_os_error().unwrap_or(255), |()| 0);
         // SAFETY: ends the child, whose memory is a copy of its parent's.
         unsafe { libc::_exit(status) };

@@ -351,7 +351,8 @@ impl Core {
                 actor.ended_epoch = epoch;
                 self.ledger.alive.insert(id, true);
             }
-            Act::Fence { .. } | Act::Ids { .. } => {}
+            Act::Ids { .. } => self.figures.ids_told += 1,
+            Act::Fence { .. } => {}
             Act::Audit(audit) => {
                 if let AuditFact::Enabled(on) = audit {
                     self.ledger.dark = !on;

@@ -153,6 +153,10 @@ impl Core {
         self.figures.highest_auditnsid = self.log.holes.highest();
         let records = self.figures.records;
         self.figures.lost = self.loss.lost();
+        if self.options.ns_ids == Some(true) && self.figures.probes > 0 && self.figures.ids_told == 0 {
+            // The kernel has ids, so a witness is missing.
+            self.loss.ledger_fault("no task told the ids of its namespaces (NS_GET_ID)".to_owned());
+        }
         let loss = self.loss.prove(records);
         if self.log.init.is_none() && !self.findings.has(Invariant::G2Init) {
             self.findings.push(Finding::new(Invariant::G2Init, "one op=init record", "none"));

@@ -32,8 +32,8 @@ pub struct Figures {
     pub silent_sets: u64,
     /// Facts joined to their definition.
     pub joined: u64,
-    /// Times that a task's namespace ids by the kernel's word were held against its definition.
-    pub ids_compared: u64,
+    /// Times that a task told the ids of its namespaces.
+    pub ids_told: u64,
 }
 
 /// How a check ends, in the words of the reports.

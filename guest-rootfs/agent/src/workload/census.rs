@@ -67,8 +67,12 @@ pub fn namespaces() -> io::Result<NamespaceSet> {
 
 /// The ids of the calling thread's namespaces; `None` on a kernel without such ids.
 pub fn ids() -> io::Result<Option<NamespaceIds>> {
-    let directory =
-        inherited::open_at(PROC, c"thread-self/ns", libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
+    ids_in(PROC, c"thread-self/ns")
+}
+
+/// The ids of the namespaces in a folder as `/proc/thread-self/ns`.
+pub fn ids_in(at: RawFd, path: &CStr) -> io::Result<Option<NamespaceIds>> {
+    let directory = inherited::open_at(at, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
     let mut ids = NamespaceIds::default();
     let mut result = Ok(Some(()));
     for (entry, place) in NamespaceEntry::ALL.into_iter().zip(&mut ids.0) {

@@ -9,7 +9,7 @@
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
 //! - [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
-mod census;
+pub mod census;
 mod cgroup;
 mod churn;
 mod death;

@@ -188,7 +188,22 @@ fn a_right_run_on_a_kernel_with_ids_passes() {
     assert_eq!(result.counts.into_iter().collect::<Vec<_>>(), []);
     let told = sim.ledger.iter().filter(|fact| matches!(fact.act, Act::Ids { .. })).count();
     assert!(told > 10);
-    assert_eq!(result.figures.ids_compared, told as u64);
+    assert_eq!(result.figures.ids_told, told as u64);
+}
+
+#[test]
+fn without_the_kernels_word_about_ids_nothing_is_proven() {
+    let mut sim = Sim::with_ids();
+    sim.finish();
+    let told = sim.ledger.iter().position(|fact| matches!(fact.act, Act::Ids { .. })).unwrap();
+    let actor = sim.ledger.remove(told).actor;
+    for fact in sim.ledger.iter_mut().skip(told).filter(|fact| fact.actor == actor) {
+        fact.number -= 1;
+    }
+    let result = check_sim(&sim);
+    assert_eq!(result.outcome(), Outcome::Inconclusive, "{:?}", result.loss);
+    let LossProof::NotProven { reasons } = result.loss else { panic!("proven") };
+    assert!(reasons.len() == 1 && reasons[0].contains("NS_GET_ID"), "{reasons:?}");
 }
 
 #[test]
