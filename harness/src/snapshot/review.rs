@@ -107,7 +107,7 @@ impl Shelf {
         }
         let pending = match mode {
             Mode::Auto => {
-                let text = written(scenario, new);
+                let text = written(scenario, description(&file).as_deref(), new);
                 if others && fs::read_to_string(&pending).ok().as_ref() != Some(&text) {
                     pending = self.folder.join(format!("{scenario}@{line}.{PENDING}"));
                 }
@@ -180,8 +180,14 @@ impl Shelf {
 }
 
 /// A snapshot file as insta writes it.
-fn written(scenario: &str, contents: &str) -> String {
-    format!("---\nsource: snapshots/tests/replay.rs\nexpression: {scenario}\n---\n{contents}\n")
+fn written(scenario: &str, description: Option<&str>, contents: &str) -> String {
+    let description = description.map_or_else(String::new, |text| format!("description: {text:?}\n"));
+    format!("---\nsource: snapshots/tests/replay.rs\n{description}expression: {scenario}\n---\n{contents}\n")
+}
+
+/// What a snapshot file says of itself: one that a kernel line has of its own says why.
+fn description(path: &Path) -> Option<String> {
+    Snapshot::from_file(path).ok()?.metadata().description().map(str::to_owned)
 }
 
 /// The text of a snapshot file, read by insta itself.
@@ -227,10 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn a_line_with_a_snapshot_of_its_own_says_why_and_stays_to_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(folder.path());
+        let path = folder.path().join("smoke@5.10.snap");
+        fs::write(&path, written("smoke", Some("It has no \"exec\"."), "old")).unwrap();
+        assert!(matches!(
+            shelf.compare("smoke", "5.10", &form("new\n"), Mode::Auto).unwrap(),
+            Comparison::Changed { .. }
+        ));
+        shelf.accept("smoke@5.10").unwrap();
+        assert_eq!(description(&path).as_deref(), Some("It has no \"exec\"."));
+        assert_eq!(contents(&path).unwrap(), "new");
+        // And so do ours.
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("snapshots");
+        for entry in fs::read_dir(ours).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().contains('@') && path.extension().is_some_and(|end| end == "snap") {
+                assert!(description(&path).is_some_and(|text| text.len() > 20), "{}", path.display());
+            }
+        }
+    }
+
+    #[test]
     fn what_two_kernel_lines_change_is_there_to_review_for_both() {
         let folder = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(folder.path());
-        fs::write(folder.path().join("smoke.snap"), written("smoke", "all")).unwrap();
+        fs::write(folder.path().join("smoke.snap"), written("smoke", None, "all")).unwrap();
         let compare = |line, text| shelf.compare("smoke", line, &form(text), Mode::Auto).unwrap();
         assert!(matches!(compare("5.10", "old\n"), Comparison::Changed { .. }));
         // One that matches, one that changes alike, one that changes otherwise.
@@ -280,8 +309,8 @@ mod tests {
     #[test]
     fn a_kernel_line_may_have_its_own() {
         let (folder, shelf) = shelf();
-        fs::write(folder.path().join("smoke@7.3.snap"), written("smoke", "seven")).unwrap();
-        fs::write(folder.path().join("smoke.snap"), written("smoke", "all")).unwrap();
+        fs::write(folder.path().join("smoke@7.3.snap"), written("smoke", None, "seven")).unwrap();
+        fs::write(folder.path().join("smoke.snap"), written("smoke", None, "all")).unwrap();
         let compare = |line, text| shelf.compare("smoke", line, &form(text), Mode::Deny).unwrap();
         assert!(matches!(compare("7.3", "seven\n"), Comparison::Match { .. }));
         assert!(matches!(compare("6.12", "all\n"), Comparison::Match { .. }));
