@@ -5,7 +5,7 @@
 //! seeded by the run's seed, the worker's number and the container's position: the number of CPUs and the
 //! scheduler only decide how the workers' stories interleave.
 
-use std::{io, sync::atomic::Ordering};
+use std::{ffi::CStr, io, sync::atomic::Ordering};
 
 use nstrail_wire::{
     fact::ProbeKind,
@@ -57,12 +57,11 @@ impl<'a> Plan<'a> {
 
 /// Does a [`Step::Churn`](nstrail_wire::step::Step::Churn).
 pub fn step(task: &mut Task, churn: &Churn) -> Result<(), StepError> {
-    let mut room = [0; 16];
-    let pid_max = inherited::read_proc(c"sys/kernel/pid_max", &mut room)
-        .map_err(StepError::call("kernel.pid_max"))?
-        .to_vec();
-    inherited::write_proc(c"sys/kernel/pid_max", churn.pid_max.to_string().as_bytes())
-        .map_err(StepError::call("kernel.pid_max"))?;
+    let pid_max = Setting::change("kernel.pid_max", c"sys/kernel/pid_max", churn.pid_max)?;
+    // A kernel thread frees IPC namespaces, before 6.3 each with a grace period of its own: thousands that nobody is in
+    // count against the limit, and a clone does not wait for them there (ipc/namespace.c:create_ipc_ns).
+    let ipc =
+        Setting::change("user.max_ipc_namespaces", c"sys/user/max_ipc_namespaces", i32::MAX.unsigned_abs())?;
     let mut workers: Vec<Made> = Vec::new();
     for worker in 0..churn.workers {
         let body =
@@ -73,7 +72,28 @@ pub fn step(task: &mut Task, churn: &Churn) -> Result<(), StepError> {
     for worker in &workers {
         reap(task, worker.actor, worker.local_pid, Status::Success)?;
     }
-    inherited::write_proc(c"sys/kernel/pid_max", &pid_max).map_err(StepError::call("kernel.pid_max"))
+    ipc.restore()?;
+    pid_max.restore()
+}
+
+/// A sysctl that is otherwise for a while.
+struct Setting {
+    name: &'static str,
+    path: &'static CStr,
+    before: Vec<u8>,
+}
+
+impl Setting {
+    fn change(name: &'static str, path: &'static CStr, value: u32) -> Result<Self, StepError> {
+        let mut room = [0; 16];
+        let before = inherited::read_proc(path, &mut room).map_err(StepError::call(name))?.to_vec();
+        inherited::write_proc(path, value.to_string().as_bytes()).map_err(StepError::call(name))?;
+        Ok(Self { name, path, before })
+    }
+
+    fn restore(self) -> Result<(), StepError> {
+        inherited::write_proc(self.path, &self.before).map_err(StepError::call(self.name))
+    }
 }
 
 fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
