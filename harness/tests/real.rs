@@ -203,10 +203,17 @@ fn a_patch_that_does_not_apply_is_shown_with_what_stands_there() {
 
 #[test]
 fn every_patch_is_clean_by_the_kernels_own_checkpatch() {
+    for line in fs::read_dir(root().join("patches/auditnsid")).unwrap() {
+        let line = line.unwrap().file_name().into_string().unwrap();
+        checkpatch(&line);
+    }
+}
+
+fn checkpatch(line: &str) {
     let out = tempfile::tempdir().unwrap();
-    let applied = text(&expect(0, out.path(), &["apply"]).stdout);
+    let applied = text(&expect(0, out.path(), &["apply", "--kernel", line]).stdout);
     let tree = PathBuf::from(applied.lines().last().unwrap());
-    let mut patches: Vec<PathBuf> = fs::read_dir(root().join("patches/auditnsid/6.12"))
+    let mut patches: Vec<PathBuf> = fs::read_dir(root().join("patches/auditnsid").join(line))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
