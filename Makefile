@@ -6,7 +6,7 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix test bench lint setup setup-dev release clean
+.PHONY: run matrix each-patch test bench lint setup setup-dev release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
@@ -14,6 +14,10 @@ run: setup release
 # Anything for `nstrail matrix`: make matrix ARGS="--kernel 6.1,6.12 smoke"
 matrix: setup release
 	$(NSTRAIL) matrix $(ARGS)
+
+# Every patch of the series by itself; most of an hour from an empty cache, so it is no part of `make test`
+each-patch: setup-dev
+	$(CARGO) test --package nstrail --features each-patch --test each_patch
 
 release:
 	$(CARGO) build --quiet --release --package nstrail

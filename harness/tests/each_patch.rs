@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each patch by itself, for real: every prefix of our series is built with its symbol y and n and booted.
 //!
-//! A build from nothing takes two whole kernels and sixteen partial ones; from the cache it takes seconds.
+//! A build from nothing takes two whole kernels and sixteen partial ones, most of an hour; from the cache it takes
+//! seconds. So it is behind a feature: `make each-patch`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -39,9 +39,6 @@ pub struct KernelSpec {
     pub make: Vec<MakeVariable>,
     /// For make's `-j`; 0 for as many as there are CPUs.
     pub jobs: usize,
-    /// Whether kernels that differ in little else than macros and Kconfig symbols are built before or after it:
-    /// the compiler cache then compares preprocessed text, which costs more for each file and finds more.
-    pub related: bool,
     /// Whether whatever else runs goes before it.
     pub background: bool,
     /// How long make may take.
@@ -71,7 +68,6 @@ impl KernelSpec {
             flavours: Vec::new(),
             make: Vec::new(),
             jobs: 0,
-            related: false,
             background: false,
             limit: Duration::from_secs(2 * 3600),
         }
@@ -356,7 +352,6 @@ impl Job<'_> {
             variables: &self.spec.make,
             ccache: ccache.as_deref(),
             background: self.spec.background,
-            related: self.spec.related,
         };
 
         let start = Instant::now();

@@ -55,8 +55,6 @@ pub struct Make<'a> {
     pub ccache: Option<&'a Path>,
     /// At the lowest priority, so that guests which run meanwhile keep their CPUs.
     pub background: bool,
-    /// The compiler cache compares preprocessed text.
-    pub related: bool,
 }
 
 impl Make<'_> {
@@ -80,11 +78,9 @@ impl Make<'_> {
                 .env("CCACHE_DIR", folder)
                 // The same file in another tree is the same file: kbuild's paths are relative.
                 .env("CCACHE_NOHASHDIR", "1")
+                // One preprocessor run less per file.
+                .env("CCACHE_DEPEND", "1")
                 .env("CCACHE_MAXSIZE", "5G");
-            if !self.related {
-                // One preprocessor run less per file; but a symbol more in autoconf.h is another key for all.
-                spec = spec.env("CCACHE_DEPEND", "1");
-            }
         }
         reproducible(spec)
     }
@@ -319,7 +315,6 @@ make[3]: *** [../scripts/Makefile.build:229: kernel/audit.o] Error 1";
             variables: &variables,
             ccache: Some(Path::new("/c")),
             background: false,
-            related: false,
         };
         assert_eq!(make.spec().argv().to_string(), "make -C /s O=o-x W=1 'CC=ccache gcc'");
         let make = Make { background: true, variables: &[], ccache: None, ..make };

@@ -101,7 +101,6 @@ pub fn warnings(
         variables: &spec.make,
         ccache: ccache.as_deref(),
         background: spec.background,
-        related: spec.related,
     };
     let sources =
         |file: &&PathBuf| file.extension().is_some_and(|end| end == "c") && src.join(file).is_file();

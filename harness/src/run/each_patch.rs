@@ -77,7 +77,7 @@ struct Prefix<'a> {
 impl Prefix<'_> {
     fn spec(&self, symbol: SeriesSymbol) -> KernelSpec {
         let series = Some(self.series.prefix(self.number));
-        KernelSpec { series, symbol, related: true, ..self.shared.config.kernel.clone() }
+        KernelSpec { series, symbol, ..self.shared.config.kernel.clone() }
     }
 
     /// Also gives the kernel that the next patch's warnings are compared with, if there is one.
