@@ -443,14 +443,22 @@ impl Core {
         }
         if init.pid_init {
             let lives_in = |id: &ActorId| {
-                let mut next = Some(*id);
-                while let Some(at) = next.and_then(|id| actors.get(&id)) {
-                    if at.start_told && at.pid_namespace == init.pid_namespace {
+                let (mut next, mut inside) = (Some(*id), false);
+                while let Some((id, at)) = next.and_then(|id| Some((id, actors.get(&id)?))) {
+                    if id == child {
                         return true;
+                    }
+                    if at.start_told && at.pid_namespace == init.pid_namespace {
+                        // The number may be another namespace's by now: its first task has told its start before
+                        // the one who waited for this one came to tell so.
+                        if at.pid_init {
+                            return false;
+                        }
+                        inside = true;
                     }
                     next = at.maker;
                 }
-                false
+                inside
             };
             let inside = self.ledger.alive.keys().copied();
             over.extend(inside.filter(lives_in).filter(|id| *id != ActorId(1)));

@@ -3,7 +3,7 @@
 
 use nstrail_wire::{
     fact::{Call, ProbeKind},
-    namespace::{CLONE_VFORK, CLONE_VM, NamespaceType},
+    namespace::{CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType},
 };
 use proptest::prelude::*;
 
@@ -137,6 +137,33 @@ fn an_init_that_falls_takes_its_namespace_along() {
     sim.probe(stage, ProbeKind::UserMessage);
     sim.fence();
     sim.finish();
+    assert_passes(&sim);
+}
+
+#[test]
+fn a_pid_namespace_with_the_number_of_a_dead_one_passes() {
+    let mut sim = Sim::new();
+    let (one, other) = (sim.clone(0, Call::Fork, 0), sim.clone(0, Call::Fork, 0));
+    let dead = sim.clone(one, Call::Clone3, NamespaceType::Pid.flag());
+    let number = sim.census(dead).get(NamespaceEntry::Pid);
+    sim.fall(dead);
+    // Made with the same number, before the one who waits for the dead init has told so.
+    let new = sim.clone(other, Call::Clone3, NamespaceType::Pid.flag());
+    let inside = sim.clone(new, Call::Fork, 0);
+    let reused = sim.census(new).get(NamespaceEntry::Pid);
+    sim.reap(dead, 9);
+    sim.probe(new, ProbeKind::Syscall);
+    sim.probe(inside, ProbeKind::Syscall);
+    sim.finish();
+    let renumber = |text: &str| text.replace(&reused.to_string(), &number.to_string());
+    for line in &mut sim.log {
+        line.body = renumber(&line.body);
+    }
+    for fact in &mut sim.ledger {
+        let text = serde_json::to_string(fact).unwrap();
+        *fact = serde_json::from_str(&renumber(&text)).unwrap();
+    }
+    assert!(sim.log.iter().filter(|line| line.body.contains(&format!("pid:{number}"))).count() >= 2);
     assert_passes(&sim);
 }
 
