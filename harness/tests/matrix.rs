@@ -43,6 +43,28 @@ fn run_folder(out: &Path) -> String {
 }
 
 #[test]
+fn the_matrix_of_the_checkout_has_every_kernel_and_debug_options_for_two() {
+    let out = tempfile::tempdir().unwrap();
+    let listed = |args: &[&str]| {
+        let args: Vec<&str> =
+            ["matrix", "--dry-run", "smoke"].into_iter().chain(args.iter().copied()).collect();
+        text(&expect(0, out.path(), &args).stdout)
+    };
+    let all = listed(&[]);
+    let mut lines = all.lines().filter(|line| !line.contains('+'));
+    let kernels = ["5.10", "6.1", "6.12", "7.2", "7.3"];
+    assert!(kernels.iter().all(|kernel| lines.next() == Some(&format!("{kernel}/smoke/2"))), "{all}");
+    assert_eq!(lines.next(), None, "{all}");
+    for config in ["lockdep", "kasan", "kcsan", "kmemleak"] {
+        let with = |kernel: &str| all.contains(&format!("{kernel}+{config}/smoke/2\n"));
+        assert_eq!(kernels.map(with), [false, false, true, false, true], "{config} in\n{all}");
+    }
+    // Who names a kernel and a configuration has their own way.
+    assert_eq!(listed(&["--kernel", "6.1", "--config", "lockdep"]), "6.1+lockdep/smoke/2\n");
+    assert_eq!(listed(&["--kernel", "6.1"]), "6.1/smoke/2\n");
+}
+
+#[test]
 fn the_parts_of_a_matrix_merge_into_the_whole() {
     let _machine = machine();
     let out = tempfile::tempdir().unwrap();

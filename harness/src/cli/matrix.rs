@@ -129,6 +129,10 @@ fn axes(context: &Context, args: &MatrixArgs) -> Result<MatrixFile, Ending> {
             return Err(Ending::Usage(format!("no configuration `{unknown}` (hint: there are {known})")));
         }
         file.configs.retain(|config| args.configs.contains(&named(config)));
+        if !args.kernels.is_empty() {
+            // Who names both means each of the one with each of the other.
+            file.configs.iter_mut().for_each(|config| config.kernels = None);
+        }
     }
     Ok(file)
 }

@@ -28,6 +28,9 @@ pub struct ConfigAxis {
     /// Scenarios of this configuration alone: what takes a minute on a plain kernel takes an hour under KASAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenarios: Option<Vec<String>>,
+    /// Kernels of this configuration alone, some of the matrix's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Vec<String>>,
 }
 
 /// Cells that are left out, and why.
@@ -110,6 +113,10 @@ impl MatrixFile {
             if !names.insert(&config.name) {
                 return wrong("config.name", &format!("`{}` stands there twice", config.name));
             }
+            let unknown = |name: &&String| !file.kernels.contains(name);
+            if let Some(name) = config.kernels.iter().flatten().find(unknown) {
+                return wrong("config.kernels", &format!("`{name}` is none of the matrix's kernels"));
+            }
         }
         Ok(file)
     }
@@ -159,7 +166,9 @@ pub fn cells(file: &MatrixFile) -> Result<Vec<Cell>, MatrixError> {
     let common = if file.scenarios.is_empty() { &all } else { &file.scenarios };
     let mut cells = Vec::new();
     for kernel in &file.kernels {
-        for config in configs {
+        let of_kernel =
+            |config: &&ConfigAxis| config.kernels.as_ref().is_none_or(|names| names.contains(kernel));
+        for config in configs.iter().filter(of_kernel) {
             let cell = KernelCell { kernel: kernel.clone(), config: config.clone() };
             for name in config.scenarios.as_ref().unwrap_or(common) {
                 let scenario = scenario::find(name)?;
@@ -233,6 +242,7 @@ mod tests {
         let file = parse(
             "kernels = [\"6.12\", \"5.10\"]\nscenarios = [\"smoke\", \"nest\"]\nvcpus = [1, 2]\n\
              [[config]]\n[[config]]\nname = \"lockdep\"\nflavours = [\"lockdep\"]\nscenarios = [\"smoke\"]\n\
+             [[config]]\nname = \"kasan\"\nkernels = [\"5.10\"]\nscenarios = [\"nest\"]\n\
              [[exclude]]\nkernel = \"5.10\"\nconfig = \"lockdep\"\nreason = \"not yet\"\n",
         )
         .unwrap();
@@ -249,7 +259,8 @@ mod tests {
                 "6.12+lockdep/smoke/2"
             ]
         );
-        assert_eq!(ids.len(), 12);
+        assert_eq!(ids.len(), 14);
+        assert_eq!(ids[12..], ["5.10+kasan/nest/1", "5.10+kasan/nest/2"]);
         let excluded = cells.iter().filter(|cell| cell.excluded.is_some()).map(Cell::id);
         assert_eq!(excluded.collect::<Vec<_>>(), ["5.10+lockdep/smoke/1", "5.10+lockdep/smoke/2"]);
     }
@@ -269,6 +280,7 @@ mod tests {
             ("kernels = [\"6.12\"]\nvcpus = [0]\n", &["vcpus", "1 to 8"]),
             ("kernels = [\"6.12\"]\n[[config]]\n[[config]]\n", &["config.name", "twice"]),
             ("kernels = [\"6.12\"]\n[[config]]\nname = \"a/b\"\n", &["config.name"]),
+            ("kernels = [\"6.12\"]\n[[config]]\nkernels = [\"6.1\"]\n", &["config.kernels", "`6.1`"]),
             ("kernels = [\"6.12\"]\n[[exclude]]\nkernel = \"6.12\"\n", &["line 2", "reason"]),
         ] {
             let message = parse(text).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use crate::{
     report::summary::{BaselineScenario, BaselineVerdict, KernelSummary, ScenarioSummary},
 };
 
-/// What every baseline has to get through, whatever else is run.
+/// What every baseline, and every patch by itself, has to get through, whatever else is run.
 pub(super) const SCENARIO: &str = "smoke";
 
 /// Whether a guest got to the end of its work, with nothing on its console. What its log says is left aside: a kernel

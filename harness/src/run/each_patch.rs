@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::baseline::got_through;
+use super::baseline::{SCENARIO, got_through};
 use super::execute::{Base, EachPatch, RunEvent, Shared, error, kernel_failure};
 use crate::{
     kernel::{
@@ -21,9 +21,6 @@ use crate::{
     report::summary::{Failure, PatchSummary, PrefixBuild},
     snapshot::Mode,
 };
-
-/// What every prefix has to get through.
-const SCENARIO: &str = "smoke";
 
 type Progress<'a> = &'a mut dyn FnMut(RunEvent<'_>);
 

@@ -22,7 +22,7 @@ impl Runner<'_> {
     pub fn kernels(self) -> Vec<KernelSummary> {
         let mut kernels: Vec<KernelSummary> = Vec::new();
         let mut tasks: Vec<Option<Task>> = self.tasks.into_iter().map(Some).collect();
-        for job in self.jobs.iter().filter(|job| job.side == Side::Patched) {
+        for job in self.jobs.iter().filter(|job| job.side == Side::Tested) {
             let config = &self.config.kernels[&job.kernel];
             let mut kernel = KernelSummary {
                 version: job.kernel.kernel.clone(),

@@ -31,10 +31,10 @@ use crate::{
     snapshot::{Mode, Shelf},
 };
 
-/// Which of a cell's two kernels.
+/// Which of a cell's two kernels: the one that was asked for, or the one to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Side {
-    Patched,
+    Tested,
     Baseline,
 }
 
@@ -133,13 +133,8 @@ impl<'a> Runner<'a> {
             stopped: false,
         };
         for cell in &config.cells {
-            let side = if config.kernels[&cell.kernel].kernel.series.is_some() {
-                Side::Patched
-            } else {
-                Side::Baseline
-            };
-            let job = runner.job(&cell.kernel, Side::Patched);
-            if config.baseline && side == Side::Patched {
+            let job = runner.job(&cell.kernel, Side::Tested);
+            if runner.has_baseline(&cell.kernel) && cell.excluded.is_none() {
                 runner.baseline_task(&cell.kernel, baseline::SCENARIO, None, &mut done);
             }
             let state = match (done.cells.remove(&cell.id()), &cell.excluded) {
@@ -157,13 +152,18 @@ impl<'a> Runner<'a> {
         runner
     }
 
+    /// Whether there is something to compare it with: not for a kernel that has no series itself.
+    fn has_baseline(&self, kernel: &KernelCell) -> bool {
+        self.config.baseline && self.config.kernels[kernel].kernel.series.is_some()
+    }
+
     fn job(&mut self, kernel: &KernelCell, side: Side) -> usize {
         let same = |job: &Job| job.kernel == *kernel && job.side == side;
         if let Some(at) = self.jobs.iter().position(same) {
             return at;
         }
         let name = match side {
-            Side::Patched => kernel.to_string(),
+            Side::Tested => kernel.to_string(),
             Side::Baseline => format!("{kernel} unpatched"),
         };
         let kernel = kernel.clone();
@@ -326,7 +326,7 @@ impl<'a> Runner<'a> {
                 // What a guest that was cut off has left; there is nothing where it never started.
                 let _ = std::fs::remove_dir_all(shared.folder.path().join(&place));
             }
-            let snapshots = if side == Side::Patched { shared.config.snapshots } else { Mode::Off };
+            let snapshots = if side == Side::Tested { shared.config.snapshots } else { Mode::Off };
             let base = Base { shared: &shared, image: &image, snapshots };
             let ran = base.scenario(&scenario, vcpus, &place, &mut |event| {
                 if let RunEvent::Records { count, .. } = event {
@@ -351,7 +351,7 @@ impl<'a> Runner<'a> {
                 }
                 let failure = built.as_ref().err();
                 progress(MatrixEvent::BuildEnded { kernel: &job.name, seconds: time.as_secs_f64(), failure });
-                self.stopped |= failure.is_some() && self.config.fail_fast && job.side == Side::Patched;
+                self.stopped |= failure.is_some() && self.config.fail_fast && job.side == Side::Tested;
                 job.image = Some(built);
             }
             Told::Ran(at, ran, time) => self.ran(at, ran, time, progress)?,
@@ -404,12 +404,10 @@ impl<'a> Runner<'a> {
         progress(MatrixEvent::Ended { id: &id, outcome: ran.outcome, seconds: time.as_secs_f64() });
         self.journal.cell(&id, &ran)?;
         self.stopped |= ran.outcome != Outcome::Passed && self.config.fail_fast;
-        let asks = self.config.baseline
-            && baseline::is_asked_for(&ran)
-            && self.config.kernels[&kernel].kernel.series.is_some();
+        let asks = baseline::is_asked_for(&ran);
         let (name, vcpus) = (ran.name.clone(), ran.vcpus);
         task.state = TaskState::Done(ran);
-        if asks {
+        if asks && self.has_baseline(&kernel) {
             self.baseline_task(&kernel, &name, Some(vcpus), &mut Done::default());
             self.plan_builds();
         }
@@ -428,7 +426,7 @@ fn place(kernel: &KernelCell, side: Side, scenario: &Scenario, vcpus: u8, attemp
     }
     let folder = PathBuf::from(kernel.to_string());
     match side {
-        Side::Patched => folder.join(name),
+        Side::Tested => folder.join(name),
         Side::Baseline => folder.join("unpatched").join(name),
     }
 }
