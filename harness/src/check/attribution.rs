@@ -35,11 +35,11 @@ impl Core {
                 self.check_due(&due, actor.last_position, event.first, item.position, &item.fact, item.epoch);
                 self.check_attribution(actor, item, kind, event);
                 let mut netns = None;
-                if kind == ProbeKind::Packet {
+                if kind.is_packet() {
                     netns = Some(set.get(NamespaceEntry::Net));
                     self.check_netns(event, netns, Some(item));
                 }
-                if matches!(kind, ProbeKind::Packet | ProbeKind::ConfigChange) {
+                if kind.is_packet() || kind == ProbeKind::ConfigChange {
                     let name = match actor.hold {
                         Hold::Boot => Some(None),
                         Hold::Set(id) => Some(Some(id)),
@@ -86,7 +86,7 @@ impl Core {
             Hold::Unknown => true,
         };
         // A packet may be logged on behalf of no task.
-        if right || (kind == ProbeKind::Packet && event.name.is_none()) {
+        if right || (kind.is_packet() && event.name.is_none()) {
             return;
         }
         let (invariant, expected) = match (actor.hold, event.name) {
@@ -124,7 +124,7 @@ impl Core {
                 self.check_netns(&event, expectation.netns, None);
             }
             let Some(expected) = expectation.name else { continue };
-            let excused = key.0 == ProbeKind::Packet && event.name.is_none();
+            let excused = key.0.is_packet() && event.name.is_none();
             if event.name != expected && !excused {
                 let invariant = match (expected, event.name) {
                     (None, _) => Invariant::G7Boot,

@@ -521,7 +521,8 @@ impl Core {
 pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u64) {
     match kind {
         ProbeKind::Abend | ProbeKind::IoUring => (kind, u64::from(pid)),
-        ProbeKind::Packet => (kind, token & 0xFF_FFFF),
+        // The log does not tell who logged it.
+        ProbeKind::Packet | ProbeKind::NftPacket => (ProbeKind::Packet, token & 0xFF_FFFF),
         _ => (kind, token),
     }
 }

@@ -189,6 +189,7 @@ fn smoke_has_every_operation_of_g1_with_every_type_it_takes() {
         ProbeKind::Login,
         ProbeKind::ConfigChange,
         ProbeKind::Packet,
+        ProbeKind::NftPacket,
         ProbeKind::IoUring,
         ProbeKind::Abend,
     ] {

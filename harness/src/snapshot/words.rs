@@ -103,6 +103,7 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::Login => "login",
         ProbeKind::ConfigChange => "config change",
         ProbeKind::Packet => "packet",
+        ProbeKind::NftPacket => "nft packet",
         ProbeKind::IoUring => "io_uring",
         ProbeKind::Abend => "abend",
     }

@@ -126,6 +126,16 @@ pub enum ProbeKind {
     IoUring,
     /// ANOM_ABEND (1701) of a child that dies by SIGSEGV: `sig=11`, `pid=` is the actor's.
     Abend,
+    /// As [`ProbeKind::Packet`], logged by a rule of nftables instead of one of iptables.
+    NftPacket,
+}
+
+impl ProbeKind {
+    /// Whether it is a packet, which the kernel may log on behalf of no task.
+    #[must_use]
+    pub const fn is_packet(self) -> bool {
+        matches!(self, Self::Packet | Self::NftPacket)
+    }
 }
 
 /// State of the audit subsystem, and what the collector counted: the parts of the proof of no loss.

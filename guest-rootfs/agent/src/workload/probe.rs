@@ -14,7 +14,8 @@ use super::{
     census,
     death::{Ending, Status, reap},
     error::{Failed, StepError},
-    inherited, packet,
+    inherited,
+    packet::{self, Logger},
     spawn::{Make, make_child},
     task::Task,
     uring,
@@ -45,7 +46,8 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::Login => inherited::write_proc(c"thread-self/loginuid", token.to_string().as_bytes())
             .map_err(StepError::call("loginuid"))?,
         ProbeKind::ConfigChange => config_change(token)?,
-        ProbeKind::Packet => packet::send(token)?,
+        ProbeKind::Packet => packet::send(Logger::Xtables, token)?,
+        ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
         ProbeKind::IoUring => uring::make_directory(token)?,
         ProbeKind::Abend => {}
     }

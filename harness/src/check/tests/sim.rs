@@ -476,7 +476,7 @@ impl Sim {
                     self.syscall(serial, pid, id, true, "a0=0 a1=0");
                 }
             }
-            ProbeKind::Packet => {
+            ProbeKind::Packet | ProbeKind::NftPacket => {
                 let net = set.get(NamespaceEntry::Net);
                 let [.., b, c, d] = token.to_be_bytes();
                 for _ in 0..2 {
@@ -692,6 +692,7 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
                 ProbeKind::Login,
                 ProbeKind::ConfigChange,
                 ProbeKind::Packet,
+                ProbeKind::NftPacket,
             ];
             sim.probe(task, kinds[usize::from(choice[3]) % kinds.len()]);
         }

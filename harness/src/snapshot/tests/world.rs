@@ -316,9 +316,9 @@ impl World {
         let id = self.tasks[&actor].id;
         let set = self.set(actor);
         let attribution = Attribution {
-            kind: if kind == ProbeKind::Packet { Kind(1324) } else { Kind(1005) },
+            kind: if kind.is_packet() { Kind(1324) } else { Kind(1005) },
             auditnsid: (id != 1).then_some(id),
-            netns: (kind == ProbeKind::Packet).then(|| set.get(NamespaceEntry::Net)),
+            netns: (kind.is_packet()).then(|| set.get(NamespaceEntry::Net)),
         };
         let act = Act::Probe { kind, token: self.calls, set };
         self.tell(actor, act, None, Some(attribution), Vec::new());

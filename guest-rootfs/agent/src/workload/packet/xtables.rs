@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One packet through netfilter's AUDIT target, in the network namespace of the task (which must be a new one).
-//!
-//! The rule is written as iptables would hand it to the kernel (`struct ipt_replace`): table filter, chain INPUT, UDP, target AUDIT.
-//! In INPUT because a packet is received in a softirq, on behalf of no task: what CONTRACT.md G8 is about.
+//! A rule of iptables: table filter, chain INPUT, UDP, target AUDIT, as iptables would hand it to the kernel
+//! (`struct ipt_replace`).
 
-use std::{
-    io,
-    mem::size_of_val,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    time::Duration,
-};
+use std::{io, mem::size_of_val, os::fd::AsRawFd};
 
-use super::{error::StepError, inherited};
+use super::{super::inherited, socket};
 
 const IPT_SO_SET_REPLACE: libc::c_int = 64;
 /// `sizeof(struct ipt_entry)`.
@@ -31,44 +23,9 @@ const ACCEPT: i32 = -2;
 /// The table as it is before anybody touches it: three policies and the error entry.
 const OLD_ENTRIES: usize = 4;
 
-/// Sends a datagram to 127.B.C.D, the token's low 24 bits, and waits until it has come in.
-pub fn send(token: u64) -> Result<(), StepError> {
-    bring_loopback_up().map_err(StepError::call("loopback"))?;
-    replace_table().map_err(StepError::call("IPT_SO_SET_REPLACE"))?;
-    let [_, _, _, _, _, b, c, d] = token.to_be_bytes();
-    exchange(Ipv4Addr::new(127, b, c, d)).map_err(StepError::call("datagram"))
-}
-
-fn exchange(address: Ipv4Addr) -> io::Result<()> {
-    let receiver = UdpSocket::bind(SocketAddrV4::new(address, 0))?;
-    receiver.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let sender = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-    sender.send_to(b"nstrail", receiver.local_addr()?)?;
-    receiver.recv(&mut [0; 16]).map(drop)
-}
-
-fn socket(kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: plain system call; the descriptor is new and nobody else owns it.
-    let fd = inherited::check(unsafe { libc::socket(libc::AF_INET, kind, protocol) }.into())?;
-    // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-fn bring_loopback_up() -> io::Result<()> {
-    let socket = socket(libc::SOCK_DGRAM, 0)?;
-    // SAFETY: all-zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: `request` is what the call takes.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    inherited::check(result.into()).map(drop)
-}
-
-fn replace_table() -> io::Result<()> {
-    let socket = socket(libc::SOCK_RAW, libc::IPPROTO_RAW)?;
+/// Replaces the table, in the network namespace of the task.
+pub fn add_rule() -> io::Result<()> {
+    let socket = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
     let mut old_counters = [0_u64; 2 * OLD_ENTRIES];
     let table = table(old_counters.as_mut_ptr() as u64);
     debug_assert_eq!(size_of_val(&old_counters), 16 * OLD_ENTRIES);
