@@ -6,7 +6,7 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix each-patch test bench lint setup setup-dev release clean
+.PHONY: run matrix each-patch releases test bench lint setup setup-dev release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
@@ -18,6 +18,10 @@ matrix: setup release
 # Every patch of the series by itself; most of an hour from an empty cache, so it is no part of `make test`
 each-patch: setup-dev
 	$(CARGO) test --package nstrail --features each-patch --test each_patch
+
+# The series of every line on every point release that the archive has; downloads gigabytes
+releases: setup-dev
+	$(CARGO) test --package nstrail --features releases --test releases -- --nocapture
 
 release:
 	$(CARGO) build --quiet --release --package nstrail

@@ -270,7 +270,7 @@ pub struct MatrixArgs {
     #[arg(long)]
     pub no_baseline: bool,
 
-    /// Start nothing more after the first cell that is not passed
+    /// Start nothing more after the first cell that is not passed, not even the kernel without the series
     #[arg(long)]
     pub fail_fast: bool,
 
@@ -404,7 +404,11 @@ pub struct KernelsArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum KernelsAction {
     /// Versions known, and what is in the cache
-    List,
+    List {
+        /// The releases that the archive has now instead, one to a line, newest first
+        #[arg(long)]
+        archive: bool,
+    },
     /// Download and unpack Debian's source of a version
     Fetch {
         /// `6.12`, or an exact Debian version

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `nstrail kernels`: what is known, what is in the cache, and how it gets there.
 
-use nstrail::{kernel::SourceSpec, outcome::Outcome};
+use nstrail::{
+    kernel::{KernelLine, SourceSpec},
+    outcome::Outcome,
+};
 
 use super::{args::KernelsAction, build, context::Context, exit::Ending, progress::Progress};
 
@@ -11,7 +14,19 @@ pub fn kernels(context: &Context, action: &KernelsAction) -> Ending {
         Err(ending) => return ending,
     };
     match action {
-        KernelsAction::List => {
+        KernelsAction::List { archive: true } => {
+            let mut progress = Progress::new(context.quiet, context.terminal);
+            for line in KernelLine::all() {
+                match store.archive(line, &mut |event| build::show(&mut progress, &event)) {
+                    Ok(releases) => {
+                        releases.iter().for_each(|release| println!("{:<6} {release}", line.version))
+                    }
+                    Err(error) => return Ending::Failed(Outcome::Error, error.to_string()),
+                }
+            }
+            Ending::Done
+        }
+        KernelsAction::List { archive: false } => {
             println!("{:<6} {:<34} in the cache", "line", "suites");
             for row in store.kernels() {
                 let fetched: Vec<String> =

@@ -289,11 +289,7 @@ impl Store {
                 return self.unpack_release(&release, None, events);
             }
         }
-        let log = self.path("logs").join(format!("apt-{}.log", line.version));
-        super::store::write_whole(&log, b"")?;
-        let root = self.path("apt").join(&line.version);
-        let apt = AptRoot::create(&self.apt, line, root, log)?;
-        apt.update(events)?;
+        let apt = self.apt_root(line, events)?;
         let releases = apt.releases()?;
         let Some(release) = releases.iter().find(|release| wanted(&release.version)) else {
             return Err(AptError::NoSuchRelease {
@@ -304,6 +300,30 @@ impl Store {
             .into());
         };
         self.unpack_release(release, Some(&apt), events)
+    }
+
+    /// The releases of a line that the archive has now, newest first. Asks the archive.
+    ///
+    /// # Errors
+    /// As [`SourceError`].
+    pub fn archive(
+        &self,
+        line: &'static KernelLine,
+        events: Events<'_>,
+    ) -> Result<Vec<DebianVersion>, SourceError> {
+        let _lock = self.lock(&format!("debian-{}", line.version), events)?;
+        let releases = self.apt_root(line, events)?.releases()?;
+        Ok(releases.into_iter().map(|release| release.version).collect())
+    }
+
+    /// An apt of the line's own, up to date.
+    fn apt_root(&self, line: &'static KernelLine, events: Events<'_>) -> Result<AptRoot<'_>, SourceError> {
+        let log = self.path("logs").join(format!("apt-{}.log", line.version));
+        super::store::write_whole(&log, b"")?;
+        let root = self.path("apt").join(&line.version);
+        let apt = AptRoot::create(&self.apt, line, root, log)?;
+        apt.update(events)?;
+        Ok(apt)
     }
 
     /// The tree of a release: unpacked before, or from its package, which is downloaded if it is not there or
@@ -328,9 +348,7 @@ impl Store {
                 let line = KernelLine::of(&release.version.0);
                 let line =
                     line.ok_or_else(|| AptError::UnknownVersion { version: release.version.0.clone() })?;
-                let log = self.path("logs").join(format!("apt-{}.log", line.version));
-                let apt = AptRoot::create(&self.apt, line, self.path("apt").join(&line.version), log)?;
-                apt.update(events)?;
+                let apt = self.apt_root(line, events)?;
                 let releases = apt.releases()?;
                 let Some(release) = releases.iter().find(|found| found.version == release.version) else {
                     return Err(AptError::NoSuchRelease {
