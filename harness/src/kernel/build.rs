@@ -292,12 +292,14 @@ fn fragments(spec: &KernelSpec, source: &Source) -> Result<Vec<Fragment>, Kernel
             let text = format!("# CONFIG_{symbol} is not set\n");
             fragments.push(Fragment::parse(&format!("{}_off", series.name), path, &text)?);
         }
-    } else if let Some(series) = &spec.series {
-        if spec.fragments.has(&series.name) {
-            fragments.extend(spec.fragments.read(&[&series.name])?);
-        } else if let Some(symbol) = &series.config {
-            let path = series.folder.join("series.toml");
-            fragments.push(Fragment::parse(&series.name, path, &format!("CONFIG_{symbol}=y\n"))?);
+    } else if let Some(Series { name, folder, config: Some(symbol), .. }) = &spec.series {
+        let own = if spec.fragments.has(name) { spec.fragments.read(&[name])? } else { Vec::new() };
+        // A mailbox may be called base.mbox: what does not ask for the symbol has nothing to do with the series.
+        if own.iter().flat_map(|fragment| &fragment.requests).any(|request| request.symbol == *symbol) {
+            fragments.extend(own);
+        } else {
+            let path = folder.join("series.toml");
+            fragments.push(Fragment::parse(name, path, &format!("CONFIG_{symbol}=y\n"))?);
         }
     }
     fragments.extend(spec.fragments.read(&spec.flavours)?);

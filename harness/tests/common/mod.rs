@@ -54,3 +54,32 @@ pub fn expect(code: i32, out: &Path, args: &[&str]) -> Output {
 pub fn summary(out: &Path) -> Value {
     serde_json::from_slice(&fs::read(out.join("latest/summary.json")).unwrap()).unwrap()
 }
+
+/// Our series for 6.12 with one more patch on top, which puts `lines` behind the first line of kernel/audit.c that is
+/// `anchor`, and claims that this stands `shift` lines further down than it does.
+pub fn series_and(out: &Path, anchor: &str, lines: &[&str], shift: usize) -> tempfile::TempDir {
+    let tree = text(&expect(0, out, &["apply"]).stdout);
+    let audit = fs::read_to_string(format!("{}/kernel/audit.c", tree.lines().last().unwrap())).unwrap();
+    let audit: Vec<&str> = audit.lines().collect();
+    let at = audit.iter().position(|line| *line == anchor).unwrap();
+    let series = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(root().join("patches/auditnsid/6.12")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), series.path().join(entry.file_name())).unwrap();
+    }
+    let added: String = lines.iter().map(|line| format!("+{line}\n")).collect();
+    let patch = format!(
+        "From: A <a@localhost>\nSubject: [PATCH 10/10] audit: plant a fault\n\nWhy not.\n---\n\
+         --- a/kernel/audit.c\n+++ b/kernel/audit.c\n@@ -{from},3 +{from},{to} @@\n {}\n {anchor}\n{added} {}\n",
+        audit[at - 1],
+        audit[at + 1],
+        from = at + shift,
+        to = 3 + lines.len(),
+    );
+    let name = "0010-audit-plant-a-fault.patch";
+    fs::write(series.path().join(name), patch).unwrap();
+    let list = series.path().join("series.toml");
+    let listed = fs::read_to_string(&list).unwrap();
+    fs::write(list, listed.replace("\n]\n", &format!("\n    \"{name}\",\n]\n"))).unwrap();
+    series
+}
