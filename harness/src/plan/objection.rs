@@ -10,7 +10,8 @@ use nstrail_wire::{
     rule::{Rule, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
-        Churn, Death, Exec, Fault, JoinBy, Nest, RuleStep, Setns, Spawn, SpawnCall, SpawnFlag, Step, Unshare,
+        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, RuleStep, Setns, Spawn, SpawnCall,
+        SpawnFlag, Step, Unshare,
     },
 };
 use thiserror::Error;
@@ -47,6 +48,24 @@ pub fn check(scenario: &Scenario) -> Verdict {
     hold(outermost.rules.is_empty(), end, || {
         format!("leaves rule `{}` standing", outermost.rules.join("`, `"))
     })
+}
+
+/// The first `every` that cannot be written out. Numbers are those before that.
+///
+/// # Errors
+/// That step, and why.
+pub fn check_every(scenario: &Scenario) -> Verdict {
+    for (number, step) in (0..).zip(scenario.preorder()) {
+        let Step::Every(every) = step else { continue };
+        let (call, types) = (every.call, &every.types);
+        hold((1..=8).contains(&types.len()), number, || {
+            format!("is `every` set of {} types, expected 1 to 8", types.len())
+        })?;
+        hold((call == EveryCall::Setns) == every.target.is_some(), number, || {
+            "is `every` with a target that is not joined, or a setns without one".into()
+        })?;
+    }
+    Ok(())
 }
 
 fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {
@@ -120,6 +139,8 @@ struct Place {
     labels: Vec<String>,
     /// Labels of children that wait.
     waiting: Vec<String>,
+    /// Namespaces that are held.
+    pins: Vec<Pin>,
     /// Outside the initial user namespace, or pid namespace.
     user: bool,
     pid: bool,
@@ -173,6 +194,15 @@ impl Place {
             }
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
+            Step::Pin(pin) => self.pin(pin, number),
+            Step::Unpin { name } => {
+                let known = self.pins.len();
+                self.pins.retain(|pin| pin.name != *name);
+                hold(self.pins.len() < known, number, || {
+                    format!("lets go of `{name}`, which this task does not hold")
+                })
+            }
+            Step::Every(_) => hold(false, number, || "is `every`, which is written out before".into()),
             Step::Absent(_) => {
                 hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
             }
@@ -183,6 +213,7 @@ impl Place {
     fn below(&self, flags: &[NamespaceType]) -> Self {
         Self {
             labels: self.labels.clone(),
+            pins: self.pins.clone(),
             user: self.user || flags.contains(&NamespaceType::User),
             pid: self.pid || flags.contains(&NamespaceType::Pid),
             init: flags.contains(&NamespaceType::Pid),
@@ -262,11 +293,41 @@ impl Place {
     fn setns(&mut self, setns: &Setns, number: u32) -> Verdict {
         hold(!setns.types.is_empty(), number, || "joins nothing".into())?;
         let target = &setns.target;
-        let known = target == "self" || target == "init" || self.labels.contains(target);
+        let pin = self.pins.iter().find(|pin| pin.name == *target);
+        if let Some(pin) = pin {
+            hold(
+                setns.by == JoinBy::Nsfs && setns.types.iter().all(|r#type| pin.types.contains(r#type)),
+                number,
+                || {
+                    format!(
+                        "joins `{target}`, which is a pin: by nsfs only, and only the types that it holds"
+                    )
+                },
+            )?;
+        }
+        let known = target == "self" || target == "init" || self.labels.contains(target) || pin.is_some();
         hold(known || matches!(setns.by, JoinBy::OrdinaryFile | JoinBy::ClosedFile), number, || {
             format!("joins `{target}`, which is no label of an earlier task (hint: or `self`, `init`)")
         })?;
         self.user |= setns.expect.is_none() && setns.types.contains(&NamespaceType::User);
+        Ok(())
+    }
+
+    fn pin(&mut self, pin: &Pin, number: u32) -> Verdict {
+        let (name, target) = (&pin.name, &pin.target);
+        hold(!pin.types.is_empty(), number, || "pins nothing".into())?;
+        hold(target == "self" || self.labels.contains(target), number, || {
+            format!("pins namespaces of `{target}`, which is no label of an earlier task (hint: or `self`)")
+        })?;
+        let taken = name == "self" || name == "init" || self.labels.contains(name);
+        hold(!taken && self.pins.iter().all(|other| other.name != *name), number, || {
+            format!("has the name `{name}`, which means something already")
+        })?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        hold(!name.is_empty() && name.bytes().all(plain), number, || {
+            format!("has the name `{name}`, expected letters, digits and `-`")
+        })?;
+        self.pins.push(pin.clone());
         Ok(())
     }
 
@@ -311,7 +372,14 @@ impl Place {
         hold((1..=1000).contains(&nest.depth), number, || {
             format!("nests {} deep, expected 1 to 1000", nest.depth)
         })?;
+        hold(nest.death != Death::Orphan, number, || "is a nest of orphans, expected exit or kill".into())?;
+        let killed = nest.death == Death::Kill;
+        hold(!killed || nest.flags.contains(&NamespaceType::Pid), number, || {
+            "is a nest that is killed without `pid`: nothing would end the levels below the first".into()
+        })?;
         let mut level = self.below(&nest.flags);
+        level.doomed |= killed;
+        level.doomed_with_all |= killed;
         level.walk(&nest.each, number + 1)?;
         level.walk(&nest.inside, number + 1 + size(&nest.each))
     }

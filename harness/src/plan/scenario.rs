@@ -9,14 +9,20 @@ use std::{
 use nstrail_wire::scenario::Scenario;
 use thiserror::Error;
 
-use super::objection::{self, Objection};
+use super::{
+    every,
+    objection::{self, Objection},
+};
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 5] = [
+pub const EMBEDDED: [(&str, &str); 8] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
     ("churn", include_str!("scenarios/churn.toml")),
+    ("flags", include_str!("scenarios/flags.toml")),
+    ("kept", include_str!("scenarios/kept.toml")),
+    ("deep-tree", include_str!("scenarios/deep-tree.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
@@ -85,7 +91,7 @@ pub fn read(path: &Path) -> Result<Scenario, ScenarioError> {
 /// If it is no scenario.
 pub fn parse(text: &str, path: &Path) -> Result<Scenario, ScenarioError> {
     let path = || path.to_owned();
-    let scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Parse {
+    let mut scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Parse {
         path: path(),
         message: error.to_string().trim_end().to_owned(),
     })?;
@@ -112,6 +118,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Scenario, ScenarioError> {
     if scenario.steps.is_empty() {
         return wrong("step", &"empty", "at least one [[step]]");
     }
+    objection::check_every(&scenario).map_err(|objection| ScenarioError::Step { path: path(), objection })?;
+    scenario.steps = every::write_out(scenario.steps);
     objection::check(&scenario).map_err(|objection| ScenarioError::Step { path: path(), objection })?;
     Ok(scenario)
 }
@@ -158,6 +166,9 @@ mod tests {
     #[test]
     fn an_unknown_scenario_names_those_that_are_known() {
         let message = find("smok").unwrap_err().to_string();
-        assert!(message.contains("smoke, nest, quiet, churn, churn-short"), "{message}");
+        assert!(
+            message.contains("smoke, nest, quiet, churn, flags, kept, deep-tree, churn-short"),
+            "{message}"
+        );
     }
 }

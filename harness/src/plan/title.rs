@@ -24,6 +24,9 @@ pub fn title(step: &Step) -> String {
         Step::Limit { r#type, max } => format!("limit {} to {max}", words("", &[*r#type]).trim()),
         Step::Release { label } => format!("release {label}"),
         Step::Nest(nest) => words(&format!("nest {} deep", nest.depth), &nest.flags),
+        Step::Every(every) => words("every set of", &every.types),
+        Step::Pin(pin) => words(&format!("pin {} of {}:", pin.name, pin.target), &pin.types),
+        Step::Unpin { name } => format!("unpin {name}"),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

@@ -45,6 +45,12 @@ pub enum Step {
     Nest(Nest),
     /// Spawn and reap at a high rate.
     Churn(Churn),
+    /// A spawn for each set of namespace types: the host writes them out.
+    Every(Every),
+    /// Hold namespaces of a task, so that they outlive it.
+    Pin(Pin),
+    /// Let go of what was held.
+    Unpin { name: String },
     /// Nothing: the host puts it where the kernel does not have what a step needs.
     Absent(Absent),
 }
@@ -57,6 +63,7 @@ impl Step {
             Self::Spawn(spawn) => vec![&spawn.inside],
             Self::Exec(exec) => vec![&exec.inside],
             Self::Nest(nest) => vec![&nest.each, &nest.inside],
+            Self::Every(every) => vec![&every.inside],
             _ => Vec::new(),
         }
     }
@@ -285,6 +292,55 @@ pub struct Nest {
     /// What the task of the last level does on top.
     #[serde(default)]
     pub inside: Vec<Step>,
+    /// How it ends: level by level from the last one, or by a SIGKILL of the first level, whose pid namespace dies with
+    /// all that are in it and below.
+    #[serde(default)]
+    pub death: Death,
+}
+
+/// See [`Step::Every`]: 2^N - 1 spawns for N types, in the order of the binary numbers that stand for the sets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Every {
+    pub call: EveryCall,
+    pub types: Vec<NamespaceType>,
+    /// For `setns`: whom to join, by pidfd.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// What the task does in its new set.
+    #[serde(default)]
+    pub inside: Vec<Step>,
+}
+
+/// The system call of an [`Every`]: by `unshare` and `setns` a plain fork moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EveryCall {
+    Clone,
+    Clone3,
+    Unshare,
+    Setns,
+}
+
+/// See [`Step::Pin`]. A setns by `nsfs` can name it as its target, also when the task is long dead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    pub name: String,
+    /// `self` or the label of a task.
+    pub target: String,
+    pub types: Vec<NamespaceType>,
+    pub by: PinBy,
+}
+
+/// What keeps a namespace alive without a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinBy {
+    /// An open file of `/proc/PID/ns/`.
+    File,
+    /// Such a file mounted upon another one.
+    Mount,
 }
 
 /// See [`Step::Churn`]. What each container is depends on the seed, its worker and its position alone.

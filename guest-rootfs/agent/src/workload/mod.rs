@@ -19,6 +19,7 @@ mod inherited;
 mod moves;
 mod nest;
 mod packet;
+mod pin;
 mod pipe;
 mod privilege;
 mod probe;

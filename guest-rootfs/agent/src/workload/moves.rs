@@ -12,8 +12,8 @@ use nstrail_wire::{
 use super::{
     error::StepError,
     inherited::{self, MAIN, PROC},
-    privilege,
-    spawn::{Label, bits, pidfd_open},
+    pin, privilege,
+    spawn::{LabelKind, bits, pidfd_open},
     task::{Task, hold},
 };
 
@@ -64,7 +64,10 @@ pub fn setns(task: &mut Task, step: &Setns) -> Result<(), StepError> {
                 // SAFETY: plain system call.
                 (_, "self") => (Ok(pidfd_open(unsafe { libc::getpid() })?), true),
                 (_, "init") => (Ok(MAIN), false),
-                (_, label) => (Ok(find(task, label)?.pidfd), false),
+                (_, label) => match find(task, label)? {
+                    LabelKind::Task { pidfd, .. } => (Ok(*pidfd), false),
+                    _ => return Err(StepError::Scenario("what is pinned has no pidfd")),
+                },
             };
             let file = file.map_err(StepError::call("open of an ordinary file"))?;
             let result = join(task, file, flags, passed, step);
@@ -83,18 +86,28 @@ fn join(task: &mut Task, file: RawFd, flags: u64, passed: u64, step: &Setns) -> 
     hold(&format!("setns {flags:#x} (passed {passed:#x})"), errno, step.expect)
 }
 
-fn nsfs(task: &Task, target: &str, r#type: NamespaceType) -> Result<RawFd, StepError> {
-    let directory = match target {
-        "self" => "thread-self".to_owned(),
-        "init" => "1".to_owned(),
-        label => find(task, label)?.tid.to_string(),
+/// Opens a file of nsfs.
+pub fn nsfs(task: &Task, target: &str, r#type: NamespaceType) -> Result<RawFd, StepError> {
+    let (directory, path) = match target {
+        "self" => (PROC, format!("thread-self/ns/{}", r#type.entry())),
+        "init" => (PROC, format!("1/ns/{}", r#type.entry())),
+        label => match find(task, label)? {
+            LabelKind::Task { tid, .. } => (PROC, format!("{tid}/ns/{}", r#type.entry())),
+            LabelKind::Mounted(_) => (libc::AT_FDCWD, pin::mount_point(label, r#type)),
+            LabelKind::Pinned(files) => {
+                let held = files.iter().find(|(held, _)| *held == r#type);
+                let (_, file) = held.ok_or_else(|| StepError::Label(label.to_owned()))?;
+                // SAFETY: plain system call on a descriptor that is open.
+                let copy = inherited::check(unsafe { libc::dup(*file) }.into());
+                return copy.map(|fd| fd as RawFd).map_err(StepError::call("dup"));
+            }
+        },
     };
-    let path = CString::new(format!("{directory}/ns/{}", r#type.entry()))
-        .map_err(|_| StepError::Scenario("label holds a NUL"))?;
-    inherited::open_at(PROC, &path, libc::O_RDONLY).map_err(StepError::call("open of a namespace file"))
+    let path = CString::new(path).map_err(|_| StepError::Scenario("label holds a NUL"))?;
+    inherited::open_at(directory, &path, libc::O_RDONLY).map_err(StepError::call("open of a namespace file"))
 }
 
-fn find<'a>(task: &'a Task, label: &str) -> Result<&'a Label, StepError> {
+fn find<'a>(task: &'a Task, label: &str) -> Result<&'a LabelKind, StepError> {
     let found = task.labels.iter().rev().find(|known| known.name == label);
-    found.ok_or_else(|| StepError::Label(label.to_owned()))
+    found.map(|known| &known.kind).ok_or_else(|| StepError::Label(label.to_owned()))
 }

@@ -34,13 +34,22 @@ use super::{
 /// An address that is never mapped (below `mmap_min_addr`).
 const UNMAPPED: u64 = 8;
 
-/// A task whose namespaces can be joined by name.
+/// What can be joined by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Label {
     pub name: String,
-    /// In the initial pid namespace.
-    pub tid: u32,
-    pub pidfd: RawFd,
+    pub kind: LabelKind,
+}
+
+/// What a [`Label`] stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum LabelKind {
+    /// A task: its number in the initial pid namespace.
+    Task { tid: u32, pidfd: RawFd },
+    /// Namespaces that are held, each by a file.
+    Pinned(Vec<(NamespaceType, RawFd)>),
+    /// Namespaces that are held, each by a mount.
+    Mounted(Vec<NamespaceType>),
 }
 
 /// How to make a task.
@@ -145,7 +154,8 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
             inherited::close(release.read);
             let (actor, local_pid) = (made.actor, made.local_pid);
             let tid = task.stage.shared.tid(actor);
-            task.labels.push(Label { name: name.clone(), tid, pidfd: pidfd_open(local_pid)? });
+            let kind = LabelKind::Task { tid, pidfd: pidfd_open(local_pid)? };
+            task.labels.push(Label { name: name.clone(), kind });
             task.kept.push(Kept { label: name.clone(), actor, local_pid, release: release.write });
         }
     } else if spawn.death == Death::Orphan {

@@ -17,7 +17,7 @@ use super::{
     churn,
     death::{self, Ending, Kept},
     error::{Failed, StepError},
-    exec, moves, nest, privilege, probe,
+    exec, moves, nest, pin, privilege, probe,
     shared::Shared,
     spawn::{self, Label},
 };
@@ -156,6 +156,9 @@ impl Task {
             Step::Release { label } => death::release(self, label),
             Step::Nest(nest) => nest::step(self, nest, number),
             Step::Churn(churn) => churn::step(self, churn),
+            Step::Pin(step) => pin::pin(self, step),
+            Step::Unpin { name } => pin::unpin(self, name),
+            Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }
     }
