@@ -35,7 +35,7 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
     let output = expect(0, out.path(), &["run"]);
     let summary = summary(out.path());
     assert_eq!(summary["outcome"], "passed");
-    for name in ["smoke", "nest", "churn", "quiet"] {
+    for name in ["smoke", "nest", "quiet", "churn", "flags", "kept", "deep-tree"] {
         let scenario = scenario(&summary, name);
         assert_eq!(scenario["outcome"], "passed", "{scenario:#}");
         assert_eq!(scenario["figures"]["lost"], 0, "{scenario:#}");
@@ -124,9 +124,15 @@ fn churn_on_one_vcpu_has_the_same_snapshot() {
 
 #[test]
 fn the_kunit_tests_of_the_series_pass() {
+    for line in ["5.10", "6.12", "7.3"] {
+        kunit(line);
+    }
+}
+
+fn kunit(line: &str) {
     let _machine = machine();
     let out = tempfile::tempdir().unwrap();
-    let output = expect(0, out.path(), &["boot", "--flavour", "kunit", "--console"]);
+    let output = expect(0, out.path(), &["boot", "--kernel", line, "--flavour", "kunit", "--console"]);
     let console = text(&output.stdout);
     assert!(!console.contains("not ok"), "{console}");
     let suite = console

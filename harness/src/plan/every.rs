@@ -27,6 +27,10 @@ pub fn write_out(steps: Vec<Step>) -> Vec<Step> {
             nest.inside = write_out(nest.inside);
             vec![Step::Nest(nest)]
         }
+        Step::Repeat(mut repeat) => {
+            repeat.inside = write_out(repeat.inside);
+            vec![Step::Repeat(repeat)]
+        }
         other => vec![other],
     };
     steps.into_iter().flat_map(each).collect()

@@ -55,6 +55,7 @@ impl Line<'_> {
                 self.steps(&mut spawn.inside, number + 1);
             }
             Step::Exec(exec) => self.steps(&mut exec.inside, number + 1),
+            Step::Repeat(repeat) => self.steps(&mut repeat.inside, number + 1),
             Step::Nest(nest) => {
                 self.steps(&mut nest.each, number + 1);
                 let each = nstrail_wire::scenario::size(&nest.each);

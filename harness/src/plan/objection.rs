@@ -10,8 +10,8 @@ use nstrail_wire::{
     rule::{Rule, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
-        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, RuleStep, Setns, Spawn, SpawnCall,
-        SpawnFlag, Step, Unshare,
+        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, Repeat, RuleStep, Setns, Spawn, SpawnCall,
+        SpawnFlag, Step, Unshare, Web,
     },
 };
 use thiserror::Error;
@@ -194,6 +194,9 @@ impl Place {
             }
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
+            Step::Web(web) => check_web(web, number),
+            Step::Repeat(repeat) => self.repeat(repeat, number),
+            Step::Sysctl { name, value } => check_sysctl(name, *value, number),
             Step::Pin(pin) => self.pin(pin, number),
             Step::Unpin { name } => {
                 let known = self.pins.len();
@@ -313,6 +316,26 @@ impl Place {
         Ok(())
     }
 
+    fn repeat(&mut self, repeat: &Repeat, number: u32) -> Verdict {
+        hold((1..=1_000_000).contains(&repeat.times), number, || {
+            format!("repeats {} times, expected 1 to 1000000", repeat.times)
+        })?;
+        let mut place = self.clone();
+        place.walk(&repeat.inside, number + 1)?;
+        // A name would mean another thing each time.
+        let same = place.waiting == self.waiting && place.pins == self.pins;
+        hold(same, number, || {
+            "repeats steps that leave a label or a pin behind (hint: release, unpin)".into()
+        })?;
+        hold(
+            !repeat.inside.iter().any(|step| matches!(step, Step::Exec(Exec { expect: None, .. }))),
+            number,
+            || "repeats an exec, which does not come back".into(),
+        )?;
+        self.user |= place.user;
+        Ok(())
+    }
+
     fn pin(&mut self, pin: &Pin, number: u32) -> Verdict {
         let (name, target) = (&pin.name, &pin.target);
         hold(!pin.types.is_empty(), number, || "pins nothing".into())?;
@@ -413,6 +436,33 @@ fn check_call(spawn: &Spawn, number: u32) -> Verdict {
     })?;
     hold(!has(SpawnFlag::Thread) || !has(SpawnFlag::Pidfd), number, || {
         "asks for a pidfd of a thread, which 6.12 and older refuse".into()
+    })
+}
+
+fn check_web(web: &Web, number: u32) -> Verdict {
+    hold((2..=300).contains(&web.containers), number, || {
+        format!("is a web of {} containers, expected 2 to 300", web.containers)
+    })?;
+    hold((1..=64).contains(&web.workers) && web.workers <= web.joins, number, || {
+        format!(
+            "has {} workers for {} joins, expected 1 to 64 and no more than joins",
+            web.workers, web.joins
+        )
+    })?;
+    let back = |r#type: &NamespaceType| !matches!(r#type, NamespaceType::User | NamespaceType::Pid);
+    hold(!web.types.is_empty() && web.types.iter().all(back), number, || {
+        "is a web of types that cannot be joined back and forth, expected any but `user` and `pid`".into()
+    })
+}
+
+/// What changes what later steps mean is for the steps that know: `churn`, `limit`.
+fn check_sysctl(name: &str, value: u32, number: u32) -> Verdict {
+    let known = [("kernel.pid_max", 301..=4_194_304), ("kernel.core_uses_pid", 0..=1)];
+    let range = known.iter().find(|(known, _)| *known == name).map(|(_, range)| range);
+    hold(range.is_some_and(|range| range.contains(&value)), number, || {
+        format!(
+            "sets {name} to {value}, expected kernel.pid_max (301 to 4194304) or kernel.core_uses_pid (0, 1)"
+        )
     })
 }
 

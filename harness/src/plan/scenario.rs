@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 8] = [
+pub const EMBEDDED: [(&str, &str); 12] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -23,11 +23,15 @@ pub const EMBEDDED: [(&str, &str); 8] = [
     ("flags", include_str!("scenarios/flags.toml")),
     ("kept", include_str!("scenarios/kept.toml")),
     ("deep-tree", include_str!("scenarios/deep-tree.toml")),
+    ("join-web", include_str!("scenarios/join-web.toml")),
+    ("rollover", include_str!("scenarios/rollover.toml")),
+    ("reincarnation", include_str!("scenarios/reincarnation.toml")),
+    ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 4;
+const DEFAULTS: usize = 10;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -141,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_documentation_is_a_scenario() {
+        let text = include_str!("../../../docs/scenarios.md");
+        let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        assert_eq!(parse(example, Path::new("docs/scenarios.md")).unwrap().steps.len(), 6);
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_line_and_column() {
         let text =
             "name = \"x\"\ndescription = \"y\"\n[[step]]\nspawn = { call = \"clone\", flag = [\"uts\"] }\n";
@@ -167,7 +178,9 @@ mod tests {
     fn an_unknown_scenario_names_those_that_are_known() {
         let message = find("smok").unwrap_err().to_string();
         assert!(
-            message.contains("smoke, nest, quiet, churn, flags, kept, deep-tree, churn-short"),
+            message.contains(
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, storm, churn-short"
+            ),
             "{message}"
         );
     }

@@ -24,6 +24,11 @@ pub fn title(step: &Step) -> String {
         Step::Limit { r#type, max } => format!("limit {} to {max}", words("", &[*r#type]).trim()),
         Step::Release { label } => format!("release {label}"),
         Step::Nest(nest) => words(&format!("nest {} deep", nest.depth), &nest.flags),
+        Step::Web(web) => {
+            words(&format!("web of {} containers, {} joins:", web.containers, web.joins), &web.types)
+        }
+        Step::Repeat(repeat) => format!("repeat {} times", repeat.times),
+        Step::Sysctl { name, value } => format!("sysctl {name}={value}"),
         Step::Every(every) => words("every set of", &every.types),
         Step::Pin(pin) => words(&format!("pin {} of {}:", pin.name, pin.target), &pin.types),
         Step::Unpin { name } => format!("unpin {name}"),

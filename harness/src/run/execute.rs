@@ -406,6 +406,9 @@ impl Base<'_> {
     }
 
     fn compare(&self, scenario: &Scenario, canonical: &Canonical) -> Result<SnapshotState, Failure> {
+        if !scenario.snapshot {
+            return Ok(SnapshotState::NotCompared { reason: "the scenario has none".to_owned() });
+        }
         let config = self.shared.config;
         let shelf = self.shared.shelf;
         let compared =

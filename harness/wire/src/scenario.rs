@@ -31,6 +31,9 @@ pub struct Scenario {
     /// Limit in seconds without any frame or console line.
     #[serde(default = "default_silence")]
     pub silence_seconds: u32,
+    /// Whether its canonical form is compared with a reviewed snapshot: not where thousands of sets are made by chance.
+    #[serde(default = "default_snapshot")]
+    pub snapshot: bool,
     /// Steps, in order.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
@@ -47,6 +50,9 @@ const fn default_wall() -> u32 {
 }
 const fn default_silence() -> u32 {
     30
+}
+const fn default_snapshot() -> bool {
+    true
 }
 
 impl Scenario {

@@ -45,6 +45,12 @@ pub enum Step {
     Nest(Nest),
     /// Spawn and reap at a high rate.
     Churn(Churn),
+    /// Joins between sets that live.
+    Web(Web),
+    /// The same steps again and again: their numbers are those of the first time.
+    Repeat(Repeat),
+    /// Write a sysctl of the guest, for the rest of the run.
+    Sysctl { name: String, value: u32 },
     /// A spawn for each set of namespace types: the host writes them out.
     Every(Every),
     /// Hold namespaces of a task, so that they outlive it.
@@ -64,6 +70,7 @@ impl Step {
             Self::Exec(exec) => vec![&exec.inside],
             Self::Nest(nest) => vec![&nest.each, &nest.inside],
             Self::Every(every) => vec![&every.inside],
+            Self::Repeat(repeat) => vec![&repeat.inside],
             _ => Vec::new(),
         }
     }
@@ -296,6 +303,30 @@ pub struct Nest {
     /// all that are in it and below.
     #[serde(default)]
     pub death: Death,
+}
+
+/// See [`Step::Web`]: `containers` of them live, each in namespaces of its own, and `workers` join one after the other, by
+/// pidfd, some or all of the types at once. Who joins what depends on the seed, the worker and its position alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Web {
+    pub containers: u32,
+    /// Joins in all.
+    pub joins: u32,
+    pub workers: u32,
+    /// Types that are joined: not `user`, from which there is no way back, nor `pid`, which only leads downwards.
+    pub types: Vec<NamespaceType>,
+    /// One join in so many (by chance) is followed by an event, by a syscall.
+    #[serde(default)]
+    pub probe_every: u32,
+}
+
+/// See [`Step::Repeat`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    pub times: u32,
+    pub inside: Vec<Step>,
 }
 
 /// See [`Step::Every`]: 2^N - 1 spawns for N types, in the order of the binary numbers that stand for the sets.

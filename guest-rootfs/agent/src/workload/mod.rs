@@ -29,6 +29,7 @@ mod spawn;
 mod task;
 mod trampoline;
 mod uring;
+mod web;
 
 use std::{
     sync::atomic::Ordering,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a task may do: its capabilities, its user namespace's mapping and limits.
+//! What a task may do: its capabilities, its user namespace's mapping and limits, sysctls.
 
 use std::ffi::CString;
 
@@ -32,4 +32,10 @@ pub fn map_root() -> Result<(), StepError> {
 pub fn limit(r#type: NamespaceType, max: u32) -> Result<(), StepError> {
     let path = CString::new(format!("sys/user/max_{}_namespaces", r#type.entry())).unwrap_or_default();
     inherited::write_proc(&path, max.to_string().as_bytes()).map_err(StepError::call("user.max_*_namespaces"))
+}
+
+/// Writes a sysctl by its dotted name.
+pub fn sysctl(name: &str, value: u32) -> Result<(), StepError> {
+    let path = CString::new(format!("sys/{}", name.replace('.', "/"))).unwrap_or_default();
+    inherited::write_proc(&path, value.to_string().as_bytes()).map_err(StepError::call("sysctl"))
 }

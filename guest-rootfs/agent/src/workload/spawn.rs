@@ -145,45 +145,56 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         inherited::check(result.into()).map_err(StepError::call("PR_SET_CHILD_SUBREAPER"))?;
     }
     let body = |child: &mut Task| child.walk(&spawn.inside, number + 1);
-    let mut born = |ending, orphan| make_child(task, &make, ending, orphan, &body, spawn.expect);
     if let Some(name) = &spawn.label {
-        let (ready, release) = (Pipe::new()?, Pipe::new()?);
-        let ending = Ending::Wait { ready: ready.write, release: release.read, releaser: release.write };
-        if let Some(made) = born(ending, None)? {
-            ready.await_byte()?;
-            inherited::close(release.read);
-            let (actor, local_pid) = (made.actor, made.local_pid);
-            let tid = task.stage.shared.tid(actor);
-            let kind = LabelKind::Task { tid, pidfd: pidfd_open(local_pid)? };
-            task.labels.push(Label { name: name.clone(), kind });
-            task.kept.push(Kept { label: name.clone(), actor, local_pid, release: release.write });
-        }
+        make_labelled(task, &make, name, &body, spawn.expect)?;
     } else if spawn.death == Death::Orphan {
         // Our end of the pipe closes when we die.
         let end = Pipe::new()?;
         // SAFETY: plain system call.
         let maker = unsafe { libc::getpid() };
-        born(Ending::Exit, Some(Orphan { maker, end }))?;
+        make_child(task, &make, Ending::Exit, Some(Orphan { maker, end }), &body, spawn.expect)?;
         inherited::close(end.read);
     } else if spawn.death == Death::Kill {
         let ready = Pipe::new()?;
-        if let Some(made) = born(Ending::BeKilled { ready: ready.write }, None)? {
+        let ending = Ending::BeKilled { ready: ready.write };
+        if let Some(made) = make_child(task, &make, ending, None, &body, spawn.expect)? {
             ready.await_byte()?;
             kill(made.local_pid)?;
             see_off(task, &made, &make, Death::Kill)?;
         }
     } else if make.flags & CLONE_PARENT != 0 {
         let end = Pipe::new()?;
-        if born(Ending::Exit, None)?.is_some() {
+        if make_child(task, &make, Ending::Exit, None, &body, spawn.expect)?.is_some() {
             end.await_end()?;
         }
-    } else if let Some(made) = born(Ending::Exit, None)? {
+    } else if let Some(made) = make_child(task, &make, Ending::Exit, None, &body, spawn.expect)? {
         see_off(task, &made, &make, Death::Exit)?;
     }
     for _ in 0..leaves {
         adopt(task)?;
     }
     cgroup.map_or(Ok(()), Cgroup::remove)
+}
+
+/// Makes a task that stays when it has done its steps, under a name.
+pub fn make_labelled(
+    task: &mut Task,
+    make: &Make,
+    name: &str,
+    body: &dyn Fn(&mut Task) -> Result<(), Failed>,
+    expect: Option<Errno>,
+) -> Result<(), StepError> {
+    let (ready, release) = (Pipe::new()?, Pipe::new()?);
+    let ending = Ending::Wait { ready: ready.write, release: release.read, releaser: release.write };
+    if let Some(made) = make_child(task, make, ending, None, body, expect)? {
+        ready.await_byte()?;
+        inherited::close(release.read);
+        let (actor, local_pid) = (made.actor, made.local_pid);
+        let kind = LabelKind::Task { tid: task.stage.shared.tid(actor), pidfd: pidfd_open(local_pid)? };
+        task.labels.push(Label { name: name.to_owned(), kind });
+        task.kept.push(Kept { label: name.to_owned(), actor, local_pid, release: release.write });
+    }
+    Ok(())
 }
 
 /// How many direct children of a task with these steps are left to its own reaper.

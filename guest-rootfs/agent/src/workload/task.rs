@@ -8,7 +8,7 @@ use nstrail_wire::{
     fact::{Act, ActorId, Call, Fact, Outcome},
     namespace::{CLONE_NEW_ALL, NamespaceEntry, NamespaceSet},
     scenario::numbered,
-    step::Step,
+    step::{Repeat, Step},
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use super::{
     exec, moves, nest, pin, privilege, probe,
     shared::Shared,
     spawn::{self, Label},
+    web,
 };
 use crate::ledger::Ledger;
 
@@ -156,11 +157,21 @@ impl Task {
             Step::Release { label } => death::release(self, label),
             Step::Nest(nest) => nest::step(self, nest, number),
             Step::Churn(churn) => churn::step(self, churn),
+            Step::Web(web) => web::step(self, web),
+            Step::Repeat(repeat) => self.repeat(repeat, number),
+            Step::Sysctl { name, value } => privilege::sysctl(name, *value),
             Step::Pin(step) => pin::pin(self, step),
             Step::Unpin { name } => pin::unpin(self, name),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }
+    }
+
+    fn repeat(&mut self, repeat: &Repeat, number: u32) -> Result<(), StepError> {
+        for _ in 0..repeat.times {
+            self.walk(&repeat.inside, number + 1).map_err(|failed| failed.error)?;
+        }
+        Ok(())
     }
 
     /// Last words: labelled children end before their maker, the youngest first.
