@@ -181,7 +181,10 @@ impl Place {
             Step::Setns(setns) => self.setns(setns, number),
             Step::Exec(exec) => self.exec(exec, number),
             Step::Probe(kind) => self.probe(*kind, number),
-            Step::DropCapabilities {} => Ok(()),
+            Step::DropCapabilities {} | Step::Processes { .. } => Ok(()),
+            Step::Become { uid } => {
+                hold(*uid != 0, number, || "becomes user 0, which it is (hint: any other uid)".into())
+            }
             Step::Limit { .. } => {
                 hold(self.user, number, || "would limit the guest's own user namespace".into())
             }
@@ -428,7 +431,7 @@ fn check_call(spawn: &Spawn, number: u32) -> Verdict {
     let fits = match spawn.fault {
         None => true,
         Some(Fault::PidfdPointer) => has(SpawnFlag::Pidfd),
-        Some(Fault::Cgroup) => clone3 && has(SpawnFlag::IntoCgroup),
+        Some(Fault::Cgroup | Fault::FullCgroup) => clone3 && has(SpawnFlag::IntoCgroup),
         Some(Fault::Args | Fault::TakenPid | Fault::ExitSignal) => clone3,
     };
     hold(fits, number, || {

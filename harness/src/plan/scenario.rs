@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 12] = [
+pub const EMBEDDED: [(&str, &str); 13] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -26,12 +26,13 @@ pub const EMBEDDED: [(&str, &str); 12] = [
     ("join-web", include_str!("scenarios/join-web.toml")),
     ("rollover", include_str!("scenarios/rollover.toml")),
     ("reincarnation", include_str!("scenarios/reincarnation.toml")),
+    ("refused", include_str!("scenarios/refused.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 10;
+const DEFAULTS: usize = 11;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -179,7 +180,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, storm, churn-short"
             ),
             "{message}"
         );

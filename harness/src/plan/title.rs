@@ -24,6 +24,8 @@ pub fn title(step: &Step) -> String {
         Step::Limit { r#type, max } => format!("limit {} to {max}", words("", &[*r#type]).trim()),
         Step::Release { label } => format!("release {label}"),
         Step::Nest(nest) => words(&format!("nest {} deep", nest.depth), &nest.flags),
+        Step::Become { uid } => format!("become user {uid}"),
+        Step::Processes { max } => format!("limit processes to {max}"),
         Step::Web(web) => {
             words(&format!("web of {} containers, {} joins:", web.containers, web.joins), &web.types)
         }

@@ -37,6 +37,10 @@ pub enum Step {
     Probe(ProbeKind),
     /// Give up all capabilities.
     DropCapabilities {},
+    /// Become another user, with all capabilities lost, for good.
+    Become { uid: u32 },
+    /// Limit the processes of the task's user (RLIMIT_NPROC): root is exempt from it.
+    Processes { max: u32 },
     /// Write `user.max_TYPE_namespaces` of the task's own user namespace.
     Limit { r#type: NamespaceType, max: u32 },
     /// End a labelled task and reap it.
@@ -232,6 +236,8 @@ pub enum Fault {
     Cgroup,
     /// The exit signal is out of range (clone3).
     ExitSignal,
+    /// The cgroup to be put in takes no process (`pids.max` is 0): noticed after the namespaces are made (clone3).
+    FullCgroup,
 }
 
 /// See [`Step::Unshare`].

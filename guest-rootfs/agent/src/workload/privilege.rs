@@ -19,6 +19,21 @@ pub fn drop_capabilities() -> Result<(), StepError> {
     inherited::check(result).map(drop).map_err(StepError::call("capset"))
 }
 
+/// Becomes another user, and loses all capabilities with that. A raw call: threads of other tasks are none of its business.
+pub fn become_user(uid: u32) -> Result<(), StepError> {
+    // SAFETY: plain system call without pointers.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    inherited::check(result).map(drop).map_err(StepError::call("setresuid"))
+}
+
+/// RLIMIT_NPROC of the calling process.
+pub fn limit_processes(max: u32) -> Result<(), StepError> {
+    let limit = libc::rlimit64 { rlim_cur: max.into(), rlim_max: max.into() };
+    // SAFETY: `limit` is readable.
+    let result = unsafe { libc::syscall(libc::SYS_setrlimit, libc::RLIMIT_NPROC, &raw const limit) };
+    inherited::check(result).map(drop).map_err(StepError::call("setrlimit"))
+}
+
 /// Maps root to the root outside, in the user namespace that the calling process has just made.
 ///
 /// Without a mapping it could not make further user namespaces below (kernel/user_namespace.c:create_user_ns).

@@ -132,6 +132,9 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         (true, Some(Fault::Cgroup)) | (false, _) => None,
         (true, _) => Some(Cgroup::make(task.actor)?),
     };
+    if let (Some(cgroup), Some(Fault::FullCgroup)) = (&cgroup, spawn.fault) {
+        cgroup.fill()?;
+    }
     let make = Make {
         call: spawn.call,
         flags: bits(&spawn.flags) | others,

@@ -153,6 +153,8 @@ impl Task {
             Step::Exec(exec) => exec::step(self, exec, number),
             Step::Probe(kind) => probe::cause(self, *kind),
             Step::DropCapabilities {} => privilege::drop_capabilities(),
+            Step::Become { uid } => privilege::become_user(*uid),
+            Step::Processes { max } => privilege::limit_processes(*max),
             Step::Limit { r#type, max } => privilege::limit(*r#type, *max),
             Step::Release { label } => death::release(self, label),
             Step::Nest(nest) => nest::step(self, nest, number),
