@@ -60,6 +60,36 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "spawn = { call = \"clone\", flags = [\"pid\"], inside = [{ probe = \"config_change\" }] }",
             "initial pid namespace",
         ),
+        ("every = { call = \"clone3\", types = [] }", "set of 0 types"),
+        ("every = { call = \"setns\", types = [\"uts\"] }", "a setns without one"),
+        ("every = { call = \"clone\", types = [\"time\"] }", "exit signal"),
+        (
+            "pin = { name = \"a\", target = \"pod\", types = [\"uts\"], by = \"file\" }",
+            "`pod`, which is no label",
+        ),
+        (
+            "pin = { name = \"self\", target = \"self\", types = [\"uts\"], by = \"file\" }",
+            "means something already",
+        ),
+        ("pin = { name = \"a/b\", target = \"self\", types = [\"uts\"], by = \"mount\" }", "letters, digits"),
+        (
+            "spawn = { call = \"fork\", inside = [{ pin = { name = \"a\", target = \"self\", types = [\"uts\"], by = \"file\" } }, \
+             { setns = { types = [\"ipc\"], target = \"a\", by = \"nsfs\" } }] }",
+            "only the types that it holds",
+        ),
+        ("unpin = { name = \"a\" }", "does not hold"),
+        ("repeat = { times = 0, inside = [] }", "0 times"),
+        (
+            "repeat = { times = 2, inside = [{ spawn = { call = \"fork\", label = \"a\" } }] }",
+            "leave a label",
+        ),
+        ("repeat = { times = 2, inside = [{ exec = {} }] }", "does not come back"),
+        ("sysctl = { name = \"kernel.panic\", value = 1 }", "kernel.panic to 1"),
+        ("sysctl = { name = \"kernel.pid_max\", value = 1 }", "301 to"),
+        ("become = { uid = 0 }", "becomes user 0"),
+        ("web = { containers = 4, joins = 9, workers = 1, types = [\"user\"] }", "back and forth"),
+        ("web = { containers = 1, joins = 9, workers = 1, types = [\"uts\"] }", "of 1 containers"),
+        ("nest = { depth = 3, call = \"clone\", flags = [\"uts\"], death = \"kill\" }", "without `pid`"),
         ("nest = { depth = 0, call = \"clone\", flags = [\"uts\"] }", "0 deep"),
         ("rule = { remove = \"a\" }", "does not stand"),
         (
