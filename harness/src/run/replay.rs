@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -51,7 +51,7 @@ pub fn scenario(folder: &Path) -> Result<Scenario, ReplayError> {
 /// If its ledger cannot be read or is none.
 pub fn facts(folder: &Path, give: &mut dyn FnMut(Fact)) -> Result<(), ReplayError> {
     let mut ledger = Ledger::open(folder.join(LEDGER))?;
-    while ledger.next(give)? {}
+    while ledger.advance(give)? {}
     ledger.finish()
 }
 
@@ -66,66 +66,76 @@ pub fn replay<S: JoinedSink>(
 ) -> Result<(CheckResult, S), ReplayError> {
     let mut checker = Checker::with_sink(options, sink);
     let path = folder.join(AUDIT_LOG);
-    let file = File::open(&path).map_err(|source| ReplayError::Read { path: path.clone(), source })?;
+    let read = |source| ReplayError::Read { path: path.clone(), source };
+    let (file, size) = open(&path).map_err(read)?;
     let mut reader = BufReader::with_capacity(1024 * 1024, file);
-    let mut facts = Ledger::open(folder.join(LEDGER))?;
-    let mut bytes = Vec::new();
+    let mut ledger = Ledger::open(folder.join(LEDGER))?;
+    let (mut bytes, mut position) = (Vec::new(), 0);
     for line in 1.. {
         bytes.clear();
-        let length = reader
-            .read_until(b'\n', &mut bytes)
-            .map_err(|source| ReplayError::Read { path: path.clone(), source })?;
+        let length = reader.read_until(b'\n', &mut bytes).map_err(read)?;
         if length == 0 {
             break;
         }
+        position += length as u64;
         let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let (kind, record) =
             split_line(text).map_err(|source| ReplayError::Line { path: path.clone(), line, source })?;
         checker.record(kind.0, record);
-        // Both streams at about the same pace, so that neither has to wait long for the other.
-        facts.give(&mut checker, 1)?;
+        // Both streams at the same pace, so that neither has to wait long for the other.
+        while ledger.is_behind(position, size) && ledger.advance(&mut |fact| checker.fact(fact))? {}
     }
-    facts.give(&mut checker, u64::MAX)?;
-    facts.finish()?;
+    while ledger.advance(&mut |fact| checker.fact(fact))? {}
+    ledger.finish()?;
     Ok(checker.finish_with_sink())
 }
 
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// How much of a ledger is read at a time.
+const CHUNK: usize = 16 * 1024;
+
 struct Ledger {
     path: PathBuf,
+    file: File,
+    size: u64,
+    position: u64,
     decoder: FrameDecoder,
 }
 
 impl Ledger {
     fn open(path: PathBuf) -> Result<Self, ReplayError> {
-        let bytes = fs::read(&path).map_err(|source| ReplayError::Read { path: path.clone(), source })?;
-        let mut decoder = FrameDecoder::new();
-        decoder.extend(&bytes);
-        Ok(Self { path, decoder })
+        let (file, size) = open(&path).map_err(|source| ReplayError::Read { path: path.clone(), source })?;
+        Ok(Self { path, file, size, position: 0, decoder: FrameDecoder::new() })
     }
 
-    /// Gives the facts of the next frames to the checker.
-    fn give<S: JoinedSink>(&mut self, checker: &mut Checker<S>, frames: u64) -> Result<(), ReplayError> {
-        for _ in 0..frames {
-            if !self.next(&mut |fact| checker.fact(fact))? {
-                break;
+    /// Whether less of it was given than of the log, of which `position` bytes out of `size` were.
+    fn is_behind(&self, position: u64, size: u64) -> bool {
+        u128::from(self.position) * u128::from(size) < u128::from(position) * u128::from(self.size)
+    }
+
+    /// Gives the facts of the next frames; false at the end.
+    fn advance(&mut self, give: &mut dyn FnMut(Fact)) -> Result<bool, ReplayError> {
+        let mut chunk = [0; CHUNK];
+        let length = self
+            .file
+            .read(&mut chunk)
+            .map_err(|source| ReplayError::Read { path: self.path.clone(), source })?;
+        self.position += length as u64;
+        self.decoder.extend(&chunk[..length]);
+        let broken = |source| ReplayError::Frame { path: self.path.clone(), source };
+        while let Some(payload) = self.decoder.next_frame().map_err(broken)? {
+            let message: GuestMessage = message::decode(payload)
+                .map_err(|source| ReplayError::Message { path: self.path.clone(), source })?;
+            if let GuestMessage::Facts(facts) = message {
+                facts.into_iter().for_each(&mut *give);
             }
         }
-        Ok(())
-    }
-
-    /// Gives the facts of the next frame; false if there is none.
-    fn next(&mut self, give: &mut dyn FnMut(Fact)) -> Result<bool, ReplayError> {
-        let payload = self
-            .decoder
-            .next_frame()
-            .map_err(|source| ReplayError::Frame { path: self.path.clone(), source })?;
-        let Some(payload) = payload else { return Ok(false) };
-        let message: GuestMessage = message::decode(payload)
-            .map_err(|source| ReplayError::Message { path: self.path.clone(), source })?;
-        if let GuestMessage::Facts(facts) = message {
-            facts.into_iter().for_each(give);
-        }
-        Ok(true)
+        Ok(length > 0)
     }
 
     fn finish(&self) -> Result<(), ReplayError> {
