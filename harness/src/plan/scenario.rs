@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 13] = [
+pub const EMBEDDED: [(&str, &str); 14] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -27,6 +27,7 @@ pub const EMBEDDED: [(&str, &str); 13] = [
     ("rollover", include_str!("scenarios/rollover.toml")),
     ("reincarnation", include_str!("scenarios/reincarnation.toml")),
     ("refused", include_str!("scenarios/refused.toml")),
+    ("filters", include_str!("scenarios/filters.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
@@ -180,7 +181,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, storm, churn-short"
             ),
             "{message}"
         );

@@ -31,6 +31,8 @@ pub enum RuleList {
     Exit,
     Exclude,
     IoUring,
+    /// Asked when a task is made: `never` makes one that has no audit context all its life.
+    Task,
 }
 
 impl RuleList {
@@ -38,6 +40,7 @@ impl RuleList {
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
+            Self::Task => 1,
             Self::Exit => 4,
             Self::Exclude => 5,
             Self::IoUring => 7,

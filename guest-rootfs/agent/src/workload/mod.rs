@@ -192,6 +192,7 @@ fn audit_rule(rule: &rule::Rule) -> AuditRule {
             rule::RuleList::Exit => RuleList::Exit,
             rule::RuleList::Exclude => RuleList::Exclude,
             rule::RuleList::IoUring => RuleList::IoUring,
+            rule::RuleList::Task => RuleList::Task,
         },
         action: match rule.action {
             rule::RuleAction::Never => RuleAction::Never,
