@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{expect, text};
+use common::{expect, nstrail, text};
 
 #[test]
 fn the_series_apply_to_every_release_of_the_archive_with_offsets_at_most() {
@@ -24,12 +24,22 @@ fn the_series_apply_to_every_release_of_the_archive_with_offsets_at_most() {
     for line in ["5.10", "6.1", "6.12", "7.2", "7.3"] {
         assert!(releases.iter().any(|(of, _)| *of == line), "no release of {line} in\n{listed}");
     }
+    let mut applied: Vec<&str> = Vec::new();
     for (line, release) in releases {
         let cache = tempfile::tempdir().unwrap();
         let cache = cache.path().to_str().unwrap();
-        let output = expect(0, out.path(), &["apply", "--cache", cache, "--kernel", release]);
+        let output = nstrail(out.path(), &["apply", "--cache", cache, "--kernel", release]);
         let said = text(&output.stderr);
-        assert!(!said.contains("fuzz"), "{said}");
+        // Indices also list packages that the site has removed; nothing can be said about those.
+        if output.status.code() == Some(70) && said.contains("404  Not Found") {
+            println!("{line} {release}: the archive lists it, and does not have it");
+            continue;
+        }
+        assert!(output.status.success() && !said.contains("fuzz"), "{line} {release}: {said}");
         println!("{line} {release}: {} hunks with an offset", said.matches("offset").count());
+        applied.push(line);
+    }
+    for line in ["5.10", "6.1", "6.12", "7.2", "7.3"] {
+        assert!(applied.contains(&line), "no release of {line} could be had");
     }
 }
