@@ -45,7 +45,7 @@ impl Lock {
             std::fs::create_dir_all(parent).map_err(error)?;
         }
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(error)?;
-        let mut told = false;
+        let mut tries = 0_u64;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
@@ -55,12 +55,13 @@ impl Lock {
             if interrupt::requested().is_some() {
                 return Err(LockError::Interrupted { path: path.to_owned() });
             }
-            if !told {
+            // Not at once: a child that another thread is making has our descriptors, locks and all, until it executes.
+            if tries == 1 {
                 events(BuildEvent::Waiting { lock: path.to_owned() });
-                told = true;
             }
             // Polled, because a blocking flock is not ended by a signal that a thread handles.
             std::thread::sleep(Duration::from_millis(50));
+            tries += 1;
         }
     }
 }
