@@ -33,7 +33,7 @@ pub const EMBEDDED: [(&str, &str); 14] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 11;
+const DEFAULTS: usize = 12;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
