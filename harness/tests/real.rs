@@ -46,6 +46,7 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
         "rollover",
         "reincarnation",
         "refused",
+        "filters",
     ];
     for name in reviewed.into_iter().chain(["join-web"]) {
         let scenario = scenario(&summary, name);

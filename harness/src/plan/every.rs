@@ -3,7 +3,7 @@
 
 use nstrail_wire::{
     namespace::NamespaceType,
-    step::{Death, Every, EveryCall, JoinBy, Setns, Spawn, SpawnCall, Step, Unshare},
+    step::{Every, EveryCall, JoinBy, Setns, Spawn, SpawnCall, Step, Unshare},
 };
 
 /// The steps with each `every` among them, and inside them, written out.
@@ -59,18 +59,8 @@ fn spawn(every: &Every, types: Vec<NamespaceType>) -> Step {
             expect: None,
         })),
     };
-    Step::Spawn(Spawn {
-        call,
-        flags,
-        with: Vec::new(),
-        inside: first.into_iter().chain(every.inside.iter().cloned()).collect(),
-        death: Death::Exit,
-        label: None,
-        fault: None,
-        expect: None,
-        refused_before: None,
-        since: None,
-    })
+    let inside = first.into_iter().chain(every.inside.iter().cloned()).collect();
+    Step::Spawn(Spawn { inside, ..Spawn::plain(call, flags) })
 }
 
 #[cfg(test)]

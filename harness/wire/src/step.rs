@@ -155,6 +155,25 @@ pub struct Spawn {
     pub since: Option<KernelVersion>,
 }
 
+impl Spawn {
+    /// A call with namespace types and nothing else.
+    #[must_use]
+    pub const fn plain(call: SpawnCall, flags: Vec<NamespaceType>) -> Self {
+        Self {
+            call,
+            flags,
+            with: Vec::new(),
+            inside: Vec::new(),
+            death: Death::Exit,
+            label: None,
+            fault: None,
+            expect: None,
+            refused_before: None,
+            since: None,
+        }
+    }
+}
+
 /// What a kernel older than `kernel` says to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

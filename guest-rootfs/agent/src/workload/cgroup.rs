@@ -2,7 +2,7 @@
 //! A cgroup for one task to be born in (CLONE_INTO_CGROUP), on a mount that no path leads to.
 
 use std::{
-    ffi::{CStr, CString, c_void},
+    ffi::{CString, c_void},
     io,
     os::fd::RawFd,
     ptr,
@@ -42,8 +42,8 @@ impl Cgroup {
 
     /// Lets no process in.
     pub fn fill(&self) -> Result<(), StepError> {
-        write_at(self.mount, c"cgroup.subtree_control", b"+pids")
-            .and_then(|()| write_at(self.fd, c"pids.max", b"0"))
+        inherited::write_at(self.mount, c"cgroup.subtree_control", b"+pids")
+            .and_then(|()| inherited::write_at(self.fd, c"pids.max", b"0"))
             .map_err(StepError::call("pids.max"))
     }
 
@@ -56,15 +56,6 @@ impl Cgroup {
         inherited::close(self.mount);
         Ok(())
     }
-}
-
-fn write_at(directory: RawFd, name: &CStr, text: &[u8]) -> io::Result<()> {
-    let file = inherited::open_at(directory, name, libc::O_WRONLY)?;
-    // SAFETY: `text` is readable for its length.
-    let result =
-        inherited::check(unsafe { libc::write(file, text.as_ptr().cast(), text.len()) } as libc::c_long);
-    inherited::close(file);
-    result.map(drop)
 }
 
 fn mount() -> io::Result<RawFd> {

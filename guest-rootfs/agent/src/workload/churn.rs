@@ -14,14 +14,15 @@ use nstrail_wire::{
 };
 
 use super::{
-    death::{Ending, Status, kill, reap, see_off},
+    death::{Ending, kill, see_off},
     error::{Failed, StepError},
     inherited,
     pipe::Pipe,
     probe,
     random::Random,
-    spawn::{Made, Make, make_child},
+    spawn::{Make, make_child},
     task::Task,
+    workers,
 };
 
 /// What one container is to be.
@@ -62,34 +63,11 @@ pub fn step(task: &mut Task, churn: &Churn) -> Result<(), StepError> {
     // count against the limit, and a clone does not wait for them there (ipc/namespace.c:create_ipc_ns).
     let ipc =
         Setting::change("user.max_ipc_namespaces", c"sys/user/max_ipc_namespaces", i32::MAX.unsigned_abs())?;
-    workers(task, churn.workers, &|child: &mut Task, worker| {
+    workers::run(task, churn.workers, &|child: &mut Task, worker| {
         work(child, churn, worker).map_err(|error| Failed { step: child.step, error })
     })?;
     ipc.restore()?;
     pid_max.restore()
-}
-
-/// Runs `body` in so many forks beside each other, which are told their numbers.
-pub fn workers(
-    task: &mut Task,
-    count: u32,
-    body: &dyn Fn(&mut Task, u32) -> Result<(), Failed>,
-) -> Result<(), StepError> {
-    let mut workers: Vec<Made> = Vec::new();
-    for worker in 0..count {
-        let make = Make::plain(SpawnCall::Fork, &[]);
-        let body = |child: &mut Task| body(child, worker);
-        workers.extend(make_child(task, &make, Ending::Exit, None, &body, None)?);
-    }
-    for worker in &workers {
-        reap(task, worker.actor, worker.local_pid, Status::Success)?;
-    }
-    Ok(())
-}
-
-/// A worker's share of a whole.
-pub const fn share(whole: u32, workers: u32, worker: u32) -> u32 {
-    whole / workers + (worker < whole % workers) as u32
 }
 
 /// A sysctl that is otherwise for a while.
@@ -115,7 +93,7 @@ impl Setting {
 fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
     stay_on_one_cpu(worker).map_err(StepError::call("sched_setaffinity"))?;
     let (mut last, mut rollovers) = (0, 0);
-    for position in 0..share(churn.containers, churn.workers, worker) {
+    for position in 0..workers::share(churn.containers, churn.workers, worker) {
         let plan = Plan::new(churn, task.stage.seed, worker, position);
         let local_pid = container(task, &plan)?;
         // PIDs are handed out upwards: one below its predecessor means that the counter has wrapped in between.

@@ -43,7 +43,12 @@ pub fn open_at(directory: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<
 
 /// Writes `text` to a file under the initial proc, in one write.
 pub fn write_proc(path: &CStr, text: &[u8]) -> io::Result<()> {
-    let file = open_at(PROC, path, libc::O_WRONLY)?;
+    write_at(PROC, path, text)
+}
+
+/// Writes `text` to a file that is there, in one write.
+pub fn write_at(directory: RawFd, path: &CStr, text: &[u8]) -> io::Result<()> {
+    let file = open_at(directory, path, libc::O_WRONLY)?;
     // SAFETY: `text` is readable for its length.
     let result = check(unsafe { libc::write(file, text.as_ptr().cast(), text.len()) } as libc::c_long);
     close(file);

@@ -8,13 +8,13 @@ use nstrail_wire::{
 };
 
 use super::{
-    churn::{self, share},
     death::{Ending, Kept, end_kept},
     error::{Failed, StepError},
     moves, probe,
     random::Random,
     spawn::{Make, make_labelled},
     task::Task,
+    workers,
 };
 
 /// Does a [`Step::Web`](nstrail_wire::step::Step::Web).
@@ -24,7 +24,7 @@ pub fn step(task: &mut Task, web: &Web) -> Result<(), StepError> {
     for container in 0..web.containers {
         make_labelled(task, &make, &name(container), &|_| Ok(()), None)?;
     }
-    churn::workers(task, web.workers, &|child: &mut Task, worker| {
+    workers::run(task, web.workers, &|child: &mut Task, worker| {
         work(child, web, worker).map_err(|error| Failed { step: child.step, error })
     })?;
     let made: Vec<Kept> = task.kept.drain(kept..).collect();
@@ -39,7 +39,7 @@ fn name(container: u32) -> String {
 fn work(task: &mut Task, web: &Web, worker: u32) -> Result<(), StepError> {
     // Those who wait are the maker's to end.
     debug_assert!(task.kept.is_empty() && task.ending == Ending::Exit);
-    for position in 0..share(web.joins, web.workers, worker) {
+    for position in 0..workers::share(web.joins, web.workers, worker) {
         let mut random = Random::at(task.stage.seed, worker, position);
         let target = name(random.below(web.containers as usize) as u32);
         let mask = 1 + random.below((1 << web.types.len()) - 1);
