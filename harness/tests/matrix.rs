@@ -173,4 +173,24 @@ fn what_fails_without_the_series_too_is_no_verdict_about_it() {
     let again = expect(10, out.path(), &[&run[..], &["--rerun-failed", &folder]].concat());
     let said = text(&again.stderr);
     assert!(said.contains("6.12/short/2") && !said.contains("6.12/smoke/2: "), "{said}");
+
+    // A configuration may ask the kernel without the series only then.
+    let file = out.path().join("matrix.toml");
+    fs::write(&file, "kernels = [\"6.12\"]\n[[config]]\nbaseline = \"on-failure\"\n").unwrap();
+    let lazy = ["matrix", "--file", file.to_str().unwrap(), "smoke"];
+    expect(0, out.path(), &lazy);
+    assert_eq!(beside(out.path()), Vec::<String>::new());
+    let failing = [&lazy[..], &[scenario]].concat();
+    expect(10, out.path(), &failing);
+    assert_eq!(beside(out.path()), ["smoke", "short"]);
+    let folder = run_folder(out.path());
+    expect(10, out.path(), &[&failing[..], &["--resume", &folder]].concat());
+    assert_eq!(beside(out.path()), ["smoke", "short"]);
+}
+
+/// What ran without the series.
+fn beside(out: &Path) -> Vec<String> {
+    let summary = summary(out);
+    let ran = summary["kernels"][0]["baseline"]["scenarios"].as_array();
+    ran.into_iter().flatten().map(|ran| ran["name"].as_str().unwrap().to_owned()).collect()
 }

@@ -31,6 +31,19 @@ pub struct ConfigAxis {
     /// Kernels of this configuration alone, some of the matrix's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernels: Option<Vec<String>>,
+    /// When its kernels are built and run without the series.
+    #[serde(default)]
+    pub baseline: BaselineRuns,
+}
+
+/// When a kernel is built and run without the series as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaselineRuns {
+    #[default]
+    Always,
+    /// Only if something does not build or run with the series: a second kernel is built for nothing otherwise.
+    OnFailure,
 }
 
 /// Cells that are left out, and why.
@@ -282,6 +295,10 @@ mod tests {
             ("kernels = [\"6.12\"]\n[[config]]\nname = \"a/b\"\n", &["config.name"]),
             ("kernels = [\"6.12\"]\n[[config]]\nkernels = [\"6.1\"]\n", &["config.kernels", "`6.1`"]),
             ("kernels = [\"6.12\"]\n[[exclude]]\nkernel = \"6.12\"\n", &["line 2", "reason"]),
+            (
+                "kernels = [\"6.12\"]\n[[config]]\nbaseline = \"no\"\n",
+                &["line 3", "`always`", "`on-failure`"],
+            ),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(parts.iter().all(|part| message.contains(part)), "{message}");

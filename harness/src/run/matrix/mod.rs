@@ -2,8 +2,9 @@
 //! Runs a matrix: builds one kernel at a time, guests as many at once as the machine carries.
 //!
 //! One thread decides; builds and guests run in threads of their own and tell it what happens. What is done is in
-//! the journal before anything else starts. The kernel without the series runs beside each one: its smoke always,
-//! another scenario only where that one does not get through with the series.
+//! the journal before anything else starts. The kernel without the series runs beside each one: its smoke always (or,
+//! if the configuration says so, only where something goes wrong), another scenario only where that one does not get
+//! through with the series.
 
 mod budget;
 mod journal;

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     kernel::{self, BuildEvent, KernelImage, KernelSpec},
     outcome::Outcome,
-    plan::matrix::KernelCell,
+    plan::matrix::{BaselineRuns, KernelCell},
     process::interrupt,
     report::summary::{Failure, ScenarioSummary},
     run::{
@@ -134,7 +134,8 @@ impl<'a> Runner<'a> {
         };
         for cell in &config.cells {
             let job = runner.job(&cell.kernel, Side::Tested);
-            if runner.has_baseline(&cell.kernel) && cell.excluded.is_none() {
+            let always = cell.kernel.config.baseline == BaselineRuns::Always;
+            if always && runner.has_baseline(&cell.kernel) && cell.excluded.is_none() {
                 runner.baseline_task(&cell.kernel, baseline::SCENARIO, None, &mut done);
             }
             let state = match (done.cells.remove(&cell.id()), &cell.excluded) {
@@ -147,7 +148,11 @@ impl<'a> Runner<'a> {
                 ))),
                 (None, None) => TaskState::Waiting,
             };
+            let asks = matches!(&state, TaskState::Done(ran) if baseline::is_asked_for(ran));
             runner.add(job, cell.id(), cell.scenario.clone(), cell.vcpus, state);
+            if asks {
+                runner.ask_baseline(&cell.kernel, Some((&cell.scenario.name, cell.vcpus)), &mut done);
+            }
         }
         runner
     }
@@ -174,6 +179,17 @@ impl<'a> Runner<'a> {
     fn add(&mut self, job: usize, id: String, scenario: Scenario, vcpus: u8, state: TaskState) {
         self.jobs[job].cells.push(self.tasks.len());
         self.tasks.push(Task { id, job, scenario, vcpus, state, attempts: Vec::new() });
+    }
+
+    /// Something went wrong with the series: does it without?
+    fn ask_baseline(&mut self, kernel: &KernelCell, same: Option<(&str, u8)>, done: &mut Done) {
+        if !self.has_baseline(kernel) {
+            return;
+        }
+        self.baseline_task(kernel, baseline::SCENARIO, None, done);
+        if let Some((name, vcpus)) = same {
+            self.baseline_task(kernel, name, Some(vcpus), done);
+        }
     }
 
     /// A scenario on the kernel without the series, unless it is there already.
@@ -351,8 +367,14 @@ impl<'a> Runner<'a> {
                 }
                 let failure = built.as_ref().err();
                 progress(MatrixEvent::BuildEnded { kernel: &job.name, seconds: time.as_secs_f64(), failure });
-                self.stopped |= failure.is_some() && self.config.fail_fast && job.side == Side::Tested;
+                let fails = failure.is_some() && job.side == Side::Tested;
+                let kernel = job.kernel.clone();
                 job.image = Some(built);
+                if fails {
+                    self.stopped |= self.config.fail_fast;
+                    self.ask_baseline(&kernel, None, &mut Done::default());
+                    self.plan_builds();
+                }
             }
             Told::Ran(at, ran, time) => self.ran(at, ran, time, progress)?,
         }
@@ -407,8 +429,8 @@ impl<'a> Runner<'a> {
         let asks = baseline::is_asked_for(&ran);
         let (name, vcpus) = (ran.name.clone(), ran.vcpus);
         task.state = TaskState::Done(ran);
-        if asks && self.has_baseline(&kernel) {
-            self.baseline_task(&kernel, &name, Some(vcpus), &mut Done::default());
+        if asks {
+            self.ask_baseline(&kernel, Some((&name, vcpus)), &mut Done::default());
             self.plan_builds();
         }
         Ok(())
