@@ -151,7 +151,14 @@ impl AuditControl for AuditController {
     }
 
     fn set_enabled(&self, on: bool) -> io::Result<()> {
+        // What happens while audit is off stands between the two in what perf tells.
+        if !on {
+            self.command(&Command::Audit { enabled: on })?;
+        }
         self.socket.set(Setting::Enabled(on))?;
+        if on {
+            self.command(&Command::Audit { enabled: on })?;
+        }
         self.enabled.set(on);
         self.ledger.write_main(Act::Audit(AuditFact::Enabled(on)))
     }

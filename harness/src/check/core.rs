@@ -13,6 +13,7 @@ use super::{
     log::Log,
     loss::LossEvidence,
     pairing::Pairing,
+    perf::Perf,
     result::Figures,
     sets::{Definition, Sets},
 };
@@ -42,6 +43,7 @@ pub(super) struct Core {
     pub sets: Sets,
     pub log: Log,
     pub pairing: Pairing,
+    pub perf: Perf,
     pub ledger: Ledger,
     pub output: Vec<Output>,
     /// The first task's Start, which waits for `op=init`.
@@ -67,6 +69,7 @@ impl Core {
             sets: Sets::default(),
             log: Log::default(),
             pairing: Pairing::default(),
+            perf: Perf::default(),
             ledger: Ledger::default(),
             output: Vec::new(),
             boot: None,

@@ -81,6 +81,9 @@ invariants! {
     G8Right "NS-G8-RIGHT" sure "An AUDIT_NETNS names the network namespace of the packet.";
     G9Silent "NS-G9-SILENT" sure "Nothing is logged while audit is disabled.";
     G9Count "NS-G9-COUNT" loss "Ids go on being counted while audit is disabled: one per operation.";
+    PerfMissing "NS-PERF-MISSING" loss "perf has seen each set that a clone, unshare or setns defines.";
+    PerfUnexplained "NS-PERF-UNEXPLAINED" loss "Each set that perf sees a task change to has a definition.";
+    PerfList "NS-PERF-LIST" loss "Log, /proc and perf agree on the inode numbers of a definition.";
 }
 
 impl fmt::Display for Invariant {

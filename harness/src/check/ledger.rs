@@ -320,29 +320,32 @@ impl Core {
                     actor.group = group;
                 }
             }
-            Act::Operation { call, flags, outcome, before, after, .. } => match (call, outcome) {
-                (Call::Unshare, Outcome::Done) if flags & CLONE_NEW_ALL != 0 => {
-                    pending = Some((Op::Unshare, *after));
-                }
-                (Call::Setns, Outcome::Done) => pending = Some((Op::Setns, *after)),
-                (Call::Exec, Outcome::Done) => {
-                    // The other threads of the group are over (de_thread in fs/exec.c).
-                    item.over = self.group_of(id).into_iter().filter(|other| *other != id).collect();
-                    let entered = before.get(NamespaceEntry::Time)
-                        != before.get(NamespaceEntry::TimeForChildren)
-                        && after.get(NamespaceEntry::Time) != before.get(NamespaceEntry::Time);
-                    if entered {
-                        pending = Some((Op::Exec, *after));
+            Act::Operation { call, flags, outcome, before, after, .. } => {
+                self.figures.operations_told += 1;
+                match (call, outcome) {
+                    (Call::Unshare, Outcome::Done) if flags & CLONE_NEW_ALL != 0 => {
+                        pending = Some((Op::Unshare, *after));
                     }
-                }
-                (_, Outcome::Failed { .. }) => {
-                    let failed = self.ledger.failed.entry(item.fact.tid).or_default();
-                    if failed.len() < FAILED {
-                        failed.push((epoch, position, item.fact.clone()));
+                    (Call::Setns, Outcome::Done) => pending = Some((Op::Setns, *after)),
+                    (Call::Exec, Outcome::Done) => {
+                        // The other threads of the group are over (de_thread in fs/exec.c).
+                        item.over = self.group_of(id).into_iter().filter(|other| *other != id).collect();
+                        let entered = before.get(NamespaceEntry::Time)
+                            != before.get(NamespaceEntry::TimeForChildren)
+                            && after.get(NamespaceEntry::Time) != before.get(NamespaceEntry::Time);
+                        if entered {
+                            pending = Some((Op::Exec, *after));
+                        }
                     }
+                    (_, Outcome::Failed { .. }) => {
+                        let failed = self.ledger.failed.entry(item.fact.tid).or_default();
+                        if failed.len() < FAILED {
+                            failed.push((epoch, position, item.fact.clone()));
+                        }
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
             Act::Probe { .. } if self.ledger.dark => item.awaited = Awaited::Dark,
             Act::Probe { .. } => item.awaited = Awaited::AwaitEvent,
             Act::Reaped { child, .. } => item.over = self.over_with(*child),
@@ -414,6 +417,7 @@ impl Core {
         if let Some(number) = fence {
             self.loss.ledger_fence(number);
             self.ended.insert(epoch);
+            self.perf.ended.insert(epoch);
             self.ledger.epoch = (u64::from(number) + 1).max(self.ledger.epoch + 1);
             self.advance();
         }

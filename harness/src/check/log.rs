@@ -223,6 +223,7 @@ impl Core {
         self.loss.log_fence(number);
         self.log.holes_at.insert(self.log.epoch, self.log.holes.clone());
         self.ended.insert(self.log.epoch);
+        self.perf.ended.insert(self.log.epoch);
         self.log.epoch = (u64::from(number) + 1).max(self.log.epoch + 1);
         self.advance();
     }

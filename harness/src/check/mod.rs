@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ledger and log joined, invariants, findings.
 //!
-//! A [`Checker`] takes the two streams of a run, each in its own order and in any interleaving, and ends with the
+//! A [`Checker`] takes the streams of a run (the log, the ledger, and perf as a third witness), each in its own order and in any interleaving, and ends with the
 //! same [`CheckResult`] whatever the interleaving was. It keeps no clock and does no I/O, so a recorded run
 //! replays to the same bytes. Memory grows with live containers and with how far one stream is ahead.
 //!
 //! The way of the data: [`log`] judges what the log alone decides; [`pairing`] joins definitions to moves, [`ledger`]
-//! joins probes to their events; [`resolve`] judges each task's facts in its program order; [`sweep`] judges at each fence
+//! joins probes to their events; [`perf`] joins what a third witness saw; [`resolve`] judges each task's facts in its program order; [`sweep`] judges at each fence
 //! what has to be complete. [`invariant`] lists what is judged, docs/invariants.md says why.
 
 mod attribution;
@@ -24,6 +24,7 @@ mod log;
 mod loss;
 mod numbering;
 mod pairing;
+mod perf;
 mod release;
 mod resolve;
 pub mod result;
@@ -32,7 +33,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use nstrail_wire::fact::Fact;
+use nstrail_wire::{fact::Fact, perf::PerfEvent};
 
 use self::core::{Core, Output};
 pub use self::{
@@ -49,13 +50,21 @@ pub struct CheckOptions {
     /// Whether definitions must have an `nsid=` list (7.2 and later: yes, earlier: no); `None` if the
     /// kernel's version is not known, and then all of them must agree.
     pub ns_ids: Option<bool>,
+    /// Whether perf is heard as a third witness; a run in which it says nothing is inconclusive then.
+    pub perf: bool,
 }
 
 impl CheckOptions {
     /// For a kernel of this version.
     #[must_use]
     pub const fn for_version(major: u32, minor: u32) -> Self {
-        Self { ns_ids: Some(major > 7 || (major == 7 && minor >= 2)) }
+        Self { ns_ids: Some(major > 7 || (major == 7 && minor >= 2)), perf: false }
+    }
+
+    /// With perf as a third witness.
+    #[must_use]
+    pub const fn with_perf(self) -> Self {
+        Self { perf: true, ..self }
     }
 }
 
@@ -94,7 +103,12 @@ impl<S: JoinedSink> Checker<S> {
         self.give();
     }
 
-    /// Both streams are at their end.
+    /// Takes the next event of perf.
+    pub fn perf(&mut self, event: PerfEvent) {
+        self.core.take_perf(event);
+    }
+
+    /// All streams are at their end.
     #[must_use]
     pub fn finish(self) -> CheckResult {
         self.finish_with_sink().0
@@ -135,7 +149,7 @@ impl<S: JoinedSink> Checker<S> {
 }
 
 impl Core {
-    /// The end of both streams is the last fence.
+    /// The end of the streams is the last fence.
     fn end(&mut self) {
         self.close_all(true);
         let epoch = self.log.epoch;
@@ -147,6 +161,10 @@ impl Core {
             let last = self.ended.is_empty();
             self.sweep(epoch, last);
         }
+        self.perf.ended.extend([epoch, self.perf.epoch, u64::MAX]);
+        while let Some(epoch) = self.perf.ended.pop_first() {
+            self.sweep_perf(epoch);
+        }
     }
 
     fn into_result(mut self) -> CheckResult {
@@ -157,6 +175,7 @@ impl Core {
             // The kernel has ids, so a witness is missing.
             self.loss.ledger_fault("no task told the ids of its namespaces (NS_GET_ID)".to_owned());
         }
+        self.demand_perf();
         let loss = self.loss.prove(records);
         if self.log.init.is_none() && !self.findings.has(Invariant::G2Init) {
             self.findings.push(Finding::new(Invariant::G2Init, "one op=init record", "none"));

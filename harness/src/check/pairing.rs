@@ -59,6 +59,7 @@ fn fits(pending: &Move, definition: &Definition) -> bool {
 
 impl Core {
     pub fn push_definition(&mut self, definition: Arc<Definition>) {
+        self.perf_definition(&definition);
         let tid = definition.op.opid;
         self.pairing.tids.entry(tid).or_default().definitions.push_back(definition);
         self.pump(tid);
@@ -93,7 +94,7 @@ impl Core {
             self.pairing.tids.remove(&tid);
         }
         for (pending, definition) in decided {
-            self.decide(&pending, definition);
+            self.decide(tid, &pending, definition);
         }
     }
 
@@ -108,7 +109,7 @@ impl Core {
             queue.aside = None;
             for (pending, definition) in align(moves, definitions) {
                 match (pending, definition) {
-                    (Some(pending), definition) => self.decide(&pending, definition),
+                    (Some(pending), definition) => self.decide(tid, &pending, definition),
                     (None, Some(definition)) => self.pairing.leftovers.push(definition),
                     (None, None) => {}
                 }
@@ -117,7 +118,8 @@ impl Core {
         }
     }
 
-    fn decide(&mut self, pending: &Move, definition: Option<Arc<Definition>>) {
+    fn decide(&mut self, tid: u32, pending: &Move, definition: Option<Arc<Definition>>) {
+        self.perf_census(tid, pending.epoch, definition.as_ref(), &pending.set);
         let awaited = match definition {
             Some(definition) => {
                 self.figures.joined += 1;

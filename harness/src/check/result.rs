@@ -16,6 +16,8 @@ pub struct Figures {
     pub events: u64,
     /// Entries in the ledger.
     pub facts: u64,
+    /// Calls that the ledger tells of, failed ones too.
+    pub operations_told: u64,
     /// Tasks that the ledger tells of.
     pub actors: u64,
     /// Definitions (op=init not counted), and how many of each op.
@@ -32,6 +34,9 @@ pub struct Figures {
     pub silent_sets: u64,
     /// Facts joined to their definition.
     pub joined: u64,
+    /// Events of perf, and definitions that it saw as well.
+    pub perf_events: u64,
+    pub seen_by_perf: u64,
     /// Times that a task told the ids of its namespaces.
     pub ids_told: u64,
 }

@@ -28,6 +28,7 @@ impl Core {
             self.horizon = target;
             self.wake_all();
         }
+        self.advance_perf();
     }
 
     fn wake_all(&mut self) {

@@ -190,8 +190,14 @@ pub struct ScenarioSummary {
 /// What was counted and measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
+    /// Calls that the workload's tasks told of: clones, unshares, setns, execs, failed ones too.
+    #[serde(default)]
+    pub operations: u64,
     /// Namespace sets made, as the guest counts its operations.
     pub containers: u64,
+    /// Definitions in the log that perf saw as well.
+    #[serde(default)]
+    pub seen_by_perf: u64,
     /// Audit records in the log.
     pub records: u64,
     /// Facts in the ledger.

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use super::{
     escape::one_line,
-    summary::{FindingSummary, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SnapshotState},
+    summary::{
+        Figures, FindingSummary, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SnapshotState,
+    },
 };
 use crate::outcome::Outcome;
 
@@ -108,21 +110,34 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     }
     let _ = writeln!(
         out,
-        "  {:<12} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8}",
-        "scenario", "outcome", "containers", "records", "lost", "rollovers", "vcpus", "seconds"
+        "  {:<13} {:<12} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7}",
+        "scenario",
+        "outcome",
+        "operations",
+        "containers",
+        "records",
+        "lost",
+        "findings",
+        "wraps",
+        "per s",
+        "vcpus",
+        "seconds"
     );
     for scenario in &kernel.scenarios {
         let figures = &scenario.figures;
         let lost = figures.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(
             out,
-            "  {:<12} {:<16} {:>10} {:>9} {:>5} {:>9} {:>8} {:>8.2}",
+            "  {:<13} {:<12} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7.2}",
             scenario.name,
             scenario.outcome.word(),
+            figures.operations,
             figures.containers,
             figures.records,
             lost,
+            scenario.findings.len() as u64 + scenario.findings_not_listed,
             figures.pid_rollovers,
+            rate(figures),
             scenario.vcpus,
             figures.vm_seconds,
         );
@@ -164,6 +179,15 @@ fn render_patches(out: &mut String, patches: &[PatchSummary]) {
         }
     }
     let _ = writeln!(out);
+}
+
+/// Containers a second of the workload's own time; nothing if it has not come to its end.
+fn rate(figures: &Figures) -> String {
+    if figures.workload_seconds > 0.0 {
+        format!("{:.0}", figures.containers as f64 / figures.workload_seconds)
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// The first words of a reason; summary.json has the whole.

@@ -299,6 +299,12 @@ impl<S: JoinedSink> Session<S> {
                 }
                 None
             }
+            GuestMessage::Perf(events) => {
+                for event in events {
+                    self.checker.perf(event);
+                }
+                None
+            }
             GuestMessage::Finished { workload_ns, containers, pid_rollovers } => {
                 Some(GuestEnding::Finished { workload_ns, containers, pid_rollovers })
             }

@@ -437,11 +437,12 @@ pub fn titles(scenario: &Scenario) -> Vec<Title> {
     steps.chain([last]).collect()
 }
 
-/// What the checker must know of a kernel: of its version, major and minor.
+/// What the checker must know of a kernel: of its version, major and minor. The agent always asks perf.
 #[must_use]
 pub fn check_options(version: &str) -> CheckOptions {
     match KernelVersion::of(version) {
         Some(version) => CheckOptions::for_version(version.major, version.minor),
         None => CheckOptions::default(),
     }
+    .with_perf()
 }

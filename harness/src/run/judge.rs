@@ -111,7 +111,9 @@ pub fn figures<S>(driven: &Driven<S>) -> Figures {
         _ => (0, 0, 0),
     };
     Figures {
+        operations: driven.check.figures.operations_told,
         containers,
+        seen_by_perf: driven.check.figures.seen_by_perf,
         records: driven.check.figures.records,
         facts: driven.check.figures.facts,
         lost: driven.check.figures.lost,

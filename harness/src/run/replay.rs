@@ -51,8 +51,22 @@ pub fn scenario(folder: &Path) -> Result<Scenario, ReplayError> {
 /// If its ledger cannot be read or is none.
 pub fn facts(folder: &Path, give: &mut dyn FnMut(Fact)) -> Result<(), ReplayError> {
     let mut ledger = Ledger::open(folder.join(LEDGER))?;
-    while ledger.advance(give)? {}
+    let mut give = |message| {
+        if let GuestMessage::Facts(facts) = message {
+            facts.into_iter().for_each(&mut *give);
+        }
+    };
+    while ledger.advance(&mut give)? {}
     ledger.finish()
+}
+
+/// What the guest told on the control port, to the checker.
+fn give<S: JoinedSink>(checker: &mut Checker<S>, message: GuestMessage) {
+    match message {
+        GuestMessage::Facts(facts) => facts.into_iter().for_each(|fact| checker.fact(fact)),
+        GuestMessage::Perf(events) => events.into_iter().for_each(|event| checker.perf(event)),
+        _ => {}
+    }
 }
 
 /// Checks the recording in `folder`.
@@ -83,9 +97,11 @@ pub fn replay<S: JoinedSink>(
             split_line(text).map_err(|source| ReplayError::Line { path: path.clone(), line, source })?;
         checker.record(kind.0, record);
         // Both streams at the same pace, so that neither has to wait long for the other.
-        while ledger.is_behind(position, size) && ledger.advance(&mut |fact| checker.fact(fact))? {}
+        while ledger.is_behind(position, size)
+            && ledger.advance(&mut |message| give(&mut checker, message))?
+        {}
     }
-    while ledger.advance(&mut |fact| checker.fact(fact))? {}
+    while ledger.advance(&mut |message| give(&mut checker, message))? {}
     ledger.finish()?;
     Ok(checker.finish_with_sink())
 }
@@ -118,8 +134,8 @@ impl Ledger {
         u128::from(self.position) * u128::from(size) < u128::from(position) * u128::from(self.size)
     }
 
-    /// Gives the facts of the next frames; false at the end.
-    fn advance(&mut self, give: &mut dyn FnMut(Fact)) -> Result<bool, ReplayError> {
+    /// Gives the messages of the next frames; false at the end.
+    fn advance(&mut self, give: &mut dyn FnMut(GuestMessage)) -> Result<bool, ReplayError> {
         let mut chunk = [0; CHUNK];
         let length = self
             .file
@@ -131,9 +147,7 @@ impl Ledger {
         while let Some(payload) = self.decoder.next_frame().map_err(broken)? {
             let message: GuestMessage = message::decode(payload)
                 .map_err(|source| ReplayError::Message { path: self.path.clone(), source })?;
-            if let GuestMessage::Facts(facts) = message {
-                facts.into_iter().for_each(&mut *give);
-            }
+            give(message);
         }
         Ok(length > 0)
     }

@@ -13,6 +13,7 @@ pub mod fact;
 pub mod frame;
 pub mod message;
 pub mod namespace;
+pub mod perf;
 pub mod rule;
 pub mod scenario;
 pub mod step;

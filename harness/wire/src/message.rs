@@ -4,11 +4,11 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::{fact::Fact, scenario::Scenario};
+use crate::{fact::Fact, perf::PerfEvent, scenario::Scenario};
 
 /// Version of this protocol. The agent is built from the same tree as the host, so a difference
 /// means a stale initramfs.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Name of the virtio-serial port for control.
 pub const CONTROL_PORT: &str = "nstrail.control";
@@ -55,6 +55,8 @@ pub enum GuestMessage {
         /// What failed, in words, with the errno's name.
         reason: String,
     },
+    /// What perf saw, in order.
+    Perf(Vec<PerfEvent>),
 }
 
 /// A payload that is no message.

@@ -26,6 +26,8 @@ pub enum Command {
     Share,
     /// Answer when both streams have come to this fence.
     AwaitFence { number: u32 },
+    /// Tell behind all that perf has seen so far that audit is about to be turned off, or is on again.
+    Audit { enabled: bool },
     /// Answer when the ledger has been passed on up to this sync.
     AwaitLedger { sync: u64 },
     /// Answer with what was collected.

@@ -6,7 +6,7 @@
 //! daemon's process from throttling and gives it no syscall records, which must not befall a workload.
 //!
 //! Threads: one reader for each of the two audit sockets, the writer of the audit port, the reader of the
-//! ledger (which writes the control port), and the main thread, which answers PID 1's [`command`]s.
+//! ledger (which writes the control port), the reader of perf (which writes it, too), and the main thread, which answers PID 1's [`command`]s.
 //! All take their locks for moments; the queue of records and the pipe of facts are what bounds memory.
 
 pub mod command;
@@ -15,6 +15,7 @@ mod drops;
 mod facts;
 mod leaks;
 mod pace;
+mod perf;
 mod port;
 mod queue;
 mod reader;
@@ -28,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use nstrail_wire::{fact::AuditFact, message::GuestMessage};
+use nstrail_wire::{fact::AuditFact, message::GuestMessage, perf::PerfEvent};
 use thiserror::Error;
 
 use self::{
@@ -37,6 +38,7 @@ use self::{
     drops::drops,
     facts::{LedgerProgress, LedgerReader},
     pace::Pace,
+    perf::PerfWatch,
     port::Port,
     queue::AuditQueue,
     reader::Reader,
@@ -84,6 +86,8 @@ pub enum CollectorError {
     Flush { seconds: u64 },
     #[error("{port} port is broken: {reason}")]
     Port { port: &'static str, reason: String },
+    #[error("perf, the third witness, failed: {reason}")]
+    Perf { reason: String },
     #[error("share: {path}: {reason}", path = path.display())]
     Share { path: std::path::PathBuf, reason: String },
     #[error("kmemleak cannot be asked: {reason}")]
@@ -113,6 +117,7 @@ pub struct Collector {
     queue: Arc<AuditQueue>,
     progress: Arc<LedgerProgress>,
     sockets: Option<Sockets>,
+    perf: Option<Arc<PerfWatch>>,
     share: Option<Share>,
 }
 
@@ -129,6 +134,7 @@ impl Collector {
             queue: Arc::default(),
             progress: Arc::default(),
             sockets: None,
+            perf: None,
             share: None,
         };
         let reader = LedgerReader {
@@ -176,7 +182,9 @@ impl Collector {
             Command::AwaitFence { number } => {
                 let _hurry = self.pace.hurry();
                 self.tally.await_fence(number, FENCE_LIMIT)?;
+                self.mark(PerfEvent::Fence { number })?;
             }
+            Command::Audit { enabled } => self.mark(PerfEvent::Audit { enabled })?,
             Command::AwaitLedger { sync } => {
                 let _hurry = self.pace.hurry();
                 self.progress.wait(sync, FLUSH_LIMIT)?;
@@ -185,6 +193,12 @@ impl Collector {
             Command::Finish(message) => self.finish(&message)?,
         }
         Ok(Reply::Done)
+    }
+
+    /// Has perf speak to this point.
+    fn mark(&self, mark: PerfEvent) -> Result<(), CollectorError> {
+        let Some(perf) = &self.perf else { return Ok(()) };
+        perf.mark(mark).map_err(|error| CollectorError::Perf { reason: error.to_string() })
     }
 
     fn send(&self, message: &GuestMessage) -> Result<(), CollectorError> {
@@ -197,9 +211,23 @@ impl Collector {
     ///
     /// The multicast socket comes first, so that the unicast stream has all that it has. The kernel was booted with
     /// `audit=1` and has kept the records since then (its hold queue): they come first.
+    /// Has perf look from now on.
+    fn watch(&mut self) -> io::Result<()> {
+        let perf = Arc::new(PerfWatch::open(Arc::clone(&self.control))?);
+        let (reader, tally) = (Arc::clone(&perf), Arc::clone(&self.tally));
+        spawn("perf", move || {
+            if let Err(error) = reader.run() {
+                tally.fail(CollectorError::Perf { reason: error.to_string() });
+            }
+        })?;
+        self.perf = Some(perf);
+        Ok(())
+    }
+
     fn listen(&mut self) -> Result<(), CollectorError> {
         let failed =
             |action| move |error: io::Error| CollectorError::Socket { action, reason: error.to_string() };
+        self.watch().map_err(|error| CollectorError::Perf { reason: error.to_string() })?;
         let multicast = Arc::new(AuditSocket::listen().map_err(failed("opened for multicast"))?);
         let unicast = Arc::new(AuditSocket::open().map_err(failed("opened"))?);
         for socket in [&multicast, &unicast] {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use nstrail_wire::{
     fact::{Act, AuditFact, Call, ProbeKind},
     namespace::{CLONE_THREAD, CLONE_VM, NamespaceType},
+    perf::PerfEvent,
 };
 
 use super::{
@@ -521,6 +522,11 @@ fn an_inode_number_of_a_living_set_is_caught() {
             }
             Act::Probe { set, .. } => set.0.iter_mut().for_each(twin),
             _ => {}
+        }
+    }
+    for event in &mut sim.perf {
+        if let PerfEvent::Namespaces { set, .. } = event {
+            set.0.iter_mut().for_each(twin);
         }
     }
     let result = check_sim(&sim);

@@ -2,10 +2,11 @@
 //! Tests of the checker as a whole: right runs in any interleaving, then each planted fault.
 
 mod faults;
+mod perf;
 mod runs;
 mod sim;
 
-use nstrail_wire::fact::Fact;
+use nstrail_wire::{fact::Fact, perf::PerfEvent};
 
 use self::sim::{Line, Sim};
 use super::{CheckOptions, CheckResult, Checker};
@@ -14,34 +15,35 @@ use super::{CheckOptions, CheckResult, Checker};
 fn check(log: &[Line], ledger: &[Fact], merge: &mut dyn FnMut() -> bool) -> CheckResult {
     let ids = log.iter().any(|line| line.body.contains(" nsid="));
     let options = if ids { CheckOptions::for_version(7, 2) } else { CheckOptions::for_version(6, 12) };
-    check_on(options, log, ledger, merge)
+    check_on(options, log, ledger, &[], merge)
 }
 
+/// As [`check`], with what perf saw; of two zeroes in a row the second one takes an event of perf.
 fn check_on(
     options: CheckOptions,
     log: &[Line],
     ledger: &[Fact],
+    perf: &[PerfEvent],
     merge: &mut dyn FnMut() -> bool,
 ) -> CheckResult {
     let mut checker = Checker::new(options);
-    let (mut records, mut facts) = (log.iter(), ledger.iter());
+    let (mut records, mut facts, mut events) = (log.iter(), ledger.iter(), perf.iter());
     loop {
-        let first = merge();
-        let (record, fact) = if first { (records.next(), None) } else { (None, facts.next()) };
-        match (record, fact) {
-            (Some(line), _) => checker.record(line.kind, &line.bytes()),
-            (None, Some(fact)) => checker.fact(fact.clone()),
-            (None, None) => {
-                for line in records.by_ref() {
-                    checker.record(line.kind, &line.bytes());
-                }
-                for fact in facts.by_ref() {
-                    checker.fact(fact.clone());
-                }
-                return checker.finish();
-            }
+        let left = if merge() {
+            records.next().map(|line| checker.record(line.kind, &line.bytes()))
+        } else if perf.is_empty() || merge() {
+            facts.next().map(|fact| checker.fact(fact.clone()))
+        } else {
+            events.next().map(|event| checker.perf(event.clone()))
+        };
+        if left.is_none() {
+            break;
         }
     }
+    records.for_each(|line| checker.record(line.kind, &line.bytes()));
+    facts.for_each(|fact| checker.fact(fact.clone()));
+    events.for_each(|event| checker.perf(event.clone()));
+    checker.finish()
 }
 
 /// The log first, then the ledger.
@@ -69,8 +71,13 @@ fn merge(seed: u64) -> impl FnMut() -> bool {
     }
 }
 
+/// All three streams of a run, merged as the bits say.
+fn check_by(sim: &Sim, merge: &mut dyn FnMut() -> bool) -> CheckResult {
+    check_on(sim.options(), &sim.log, &sim.ledger, &sim.perf, merge)
+}
+
 fn check_sim(sim: &Sim) -> CheckResult {
-    let check = |merge: &mut dyn FnMut() -> bool| check_on(sim.options(), &sim.log, &sim.ledger, merge);
+    let check = |merge: &mut dyn FnMut() -> bool| check_by(sim, merge);
     let result = check(&mut || true);
     for other in [check(&mut || false), check(&mut merge(77)), check(&mut merge(9_123_456_789))] {
         assert_eq!(result, other, "the interleaving must not matter");

@@ -8,7 +8,7 @@ use nstrail_wire::{
 use proptest::prelude::*;
 
 use super::{
-    check_ledger_first, check_log_first, check_merged, check_sim,
+    check_by, check_sim, merge,
     sim::{Sim, random_step},
 };
 use crate::check::{CheckOptions, Checker, Outcome};
@@ -163,6 +163,10 @@ fn a_pid_namespace_with_the_number_of_a_dead_one_passes() {
         let text = serde_json::to_string(fact).unwrap();
         *fact = serde_json::from_str(&renumber(&text)).unwrap();
     }
+    for event in &mut sim.perf {
+        let text = serde_json::to_string(event).unwrap();
+        *event = serde_json::from_str(&renumber(&text)).unwrap();
+    }
     assert!(sim.log.iter().filter(|line| line.body.contains(&format!("pid:{number}"))).count() >= 2);
     assert_passes(&sim);
 }
@@ -233,16 +237,16 @@ proptest! {
             random_step(&mut sim, step);
         }
         sim.finish();
-        let result = check_log_first(&sim.log, &sim.ledger);
+        let result = check_by(&sim, &mut || true);
         prop_assert_eq!(result.outcome(), Outcome::Passed, "{}", explain(&sim, &result));
-        prop_assert_eq!(&result, &check_ledger_first(&sim.log, &sim.ledger));
-        prop_assert_eq!(&result, &check_merged(&sim.log, &sim.ledger, seed));
+        prop_assert_eq!(&result, &check_by(&sim, &mut || false));
+        prop_assert_eq!(&result, &check_by(&sim, &mut merge(seed)));
     }
 
     #[test]
     fn damaged_runs_give_the_same_findings_in_any_interleaving(
         steps in proptest::collection::vec(any::<[u8; 4]>(), 0..100),
-        damage in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..6, any::<prop::sample::Index>()), 1..6),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..9, any::<prop::sample::Index>()), 1..6),
         seed in any::<u64>(), ids in any::<bool>(),
     ) {
         let mut sim = if ids { Sim::with_ids() } else { Sim::new() };
@@ -251,9 +255,13 @@ proptest! {
         }
         sim.finish();
         for (at, how, other) in damage {
+            let (event, place) = (at.index(sim.perf.len()), other.index(sim.perf.len()));
             let at = at.index(sim.log.len());
             let to = other.index(sim.log.len());
             match how {
+                6 => drop(sim.perf.remove(event)),
+                7 => sim.perf.swap(event, place),
+                8 => sim.perf[event] = sim.perf[place].clone(),
                 0 => drop(sim.log.remove(at)),
                 1 => { let line = sim.log[at].clone(); sim.log.insert(to, line); }
                 2 => sim.log.swap(at, to),
@@ -262,8 +270,8 @@ proptest! {
                 _ => sim.log[at].kind = sim.log[to].kind,
             }
         }
-        let result = check_log_first(&sim.log, &sim.ledger);
-        assert_alike(&sim, &result, &check_ledger_first(&sim.log, &sim.ledger));
-        assert_alike(&sim, &result, &check_merged(&sim.log, &sim.ledger, seed));
+        let result = check_by(&sim, &mut || true);
+        assert_alike(&sim, &result, &check_by(&sim, &mut || false));
+        assert_alike(&sim, &result, &check_by(&sim, &mut merge(seed)));
     }
 }

@@ -14,6 +14,7 @@ use nstrail_wire::{
         CLONE_NEW_ALL, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceIds, NamespaceSet,
         NamespaceType,
     },
+    perf::{PerfEvent, SeenSet},
 };
 
 /// One record of the log, in pieces, so that faults can be planted.
@@ -55,6 +56,7 @@ pub struct Task {
 pub struct Sim {
     pub log: Vec<Line>,
     pub ledger: Vec<Fact>,
+    pub perf: Vec<PerfEvent>,
     pub tasks: Vec<Task>,
     pub audit: bool,
     /// The ids of the namespaces that have these inode numbers now; `None` for a kernel that has none.
@@ -89,7 +91,8 @@ impl Sim {
 
     /// What a checker knows of this kernel.
     pub fn options(&self) -> CheckOptions {
-        if self.ids.is_some() { CheckOptions::for_version(7, 2) } else { CheckOptions::for_version(6, 12) }
+        let minor = if self.ids.is_some() { (7, 2) } else { (6, 12) };
+        CheckOptions::for_version(minor.0, minor.1).with_perf()
     }
 
     /// The ids of a set; those of a census, if that is a census.
@@ -119,6 +122,7 @@ impl Sim {
         let mut sim = Self {
             log: Vec::new(),
             ledger: Vec::new(),
+            perf: vec![PerfEvent::Started { tid: 1, set: SeenSet::of(&set) }],
             tasks: vec![task],
             audit: true,
             ids,
@@ -341,6 +345,8 @@ impl Sim {
         };
         self.tasks.push(child);
         let child = self.tasks.len() - 1;
+        self.perf.push(PerfEvent::Fork { tid, parent_tid: self.tasks[maker].tid });
+        self.perf.push(PerfEvent::Namespaces { tid, set: SeenSet::of(&set) });
         let serial = self.serial();
         if moved {
             self.highest += 1;
@@ -374,6 +380,10 @@ impl Sim {
         let serial = self.serial();
         self.tasks[task].set = set;
         self.tasks[task].id = id;
+        if op != Op::Exec {
+            let tid = self.tasks[task].tid;
+            self.perf.push(PerfEvent::Namespaces { tid, set: SeenSet::of(&set) });
+        }
         let named = if op == Op::Exec { 0 } else { flags & CLONE_NEW_ALL };
         self.define(op, serial, task, task, named, old, id);
         self.leave(task, old, Some(serial));
@@ -550,6 +560,7 @@ impl Sim {
 
     fn die(&mut self, task: usize) {
         self.tasks[task].alive = false;
+        self.perf.push(PerfEvent::Exit { tid: self.tasks[task].tid });
         if let Some(inum) = self.tasks[task].init_of {
             self.dead_pid.insert(inum);
         }
@@ -594,6 +605,7 @@ impl Sim {
         let number = self.fences;
         self.fences += 1;
         self.event(1005, format!("pid=1 uid=0 auid=1 ses=1 msg='nstrail-fence={number}'"));
+        self.perf.push(PerfEvent::Fence { number });
         self.tell(0, Act::Fence { number });
     }
 
@@ -605,6 +617,7 @@ impl Sim {
             self.syscall(serial, 1, None, true, "a0=0 a1=0");
         }
         self.audit = on;
+        self.perf.push(PerfEvent::Audit { enabled: on });
         self.tell(0, Act::Audit(AuditFact::Enabled(on)));
     }
 
