@@ -11,6 +11,7 @@
 //! - [`nsid`]: the three records of the auditnsid contract (CONTRACT.md, "Records"), typed and strict.
 //! - [`event`]: records that share (time, serial), without assuming that they are contiguous.
 //! - [`model`]: which auditnsids are live, what they came from, what was lost.
+//! - [`packet`]: which of them a packet could belong to.
 //!
 //! Malformed input gives a typed error, never a panic.
 
@@ -19,6 +20,7 @@ pub mod field;
 pub mod kind;
 pub mod model;
 pub mod nsid;
+pub mod packet;
 pub mod record;
 
 pub use event::{Event, EventGrouper};
@@ -26,4 +28,5 @@ pub use field::{Field, Fields, Value};
 pub use kind::Kind;
 pub use model::{Fault, Model};
 pub use nsid::{FlagNames, FormatError, Netns, NsidOp, Op, parse_nsid};
+pub use packet::{Packet, PacketTracer};
 pub use record::{Record, RecordError, Stamp, raw_line};

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use nstrail_wire::namespace::NamespaceSet;
+use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet};
 
 use crate::nsid::{NsidOp, Op};
 
@@ -112,6 +112,15 @@ impl Model {
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&LiveSet> {
         self.live.get(&id)
+    }
+
+    /// Ids of the live sets that list this namespace in this entry, the lowest first.
+    #[must_use]
+    pub fn holding(&self, entry: NamespaceEntry, inum: u32) -> Vec<u64> {
+        let holds = |(id, live): (&u64, &LiveSet)| (live.set.get(entry) == inum).then_some(*id);
+        let mut ids: Vec<u64> = self.live.iter().filter_map(holds).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Number of live sets.

@@ -38,6 +38,7 @@ impl Core {
                 if kind.is_packet() {
                     netns = Some(set.get(NamespaceEntry::Net));
                     self.check_netns(event, netns, Some(item));
+                    self.check_candidates(event, actor.hold, set, item);
                 }
                 if kind.is_packet() || kind == ProbeKind::ConfigChange {
                     let name = match actor.hold {
@@ -152,6 +153,30 @@ impl Core {
             }
             self.findings.push(finding);
         }
+    }
+
+    /// The packet's namespace leads a reader of the log to the set of the task that has sent it.
+    fn check_candidates(&mut self, event: &ProbeEvent, hold: Hold, set: &NamespaceSet, item: &Item) {
+        let id = match hold {
+            Hold::Boot => BOOT,
+            Hold::Set(id) => id,
+            Hold::Silent(_) | Hold::Unknown => return,
+        };
+        // Another namespace than the sender's is a finding of its own.
+        if event.netns != Some(set.get(NamespaceEntry::Net)) || event.in_netns.contains(&id) {
+            return;
+        }
+        let ids: Vec<String> = event.in_netns.iter().map(|id| format!("{id:#x}")).collect();
+        let found = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+        let finding = Finding::new(
+            Invariant::G8Map,
+            format!("{id:#x} among the live sets that list net:{}", set.get(NamespaceEntry::Net)),
+            found,
+        )
+        .records(&event.raws)
+        .fact(item.position, &item.fact);
+        let finding = self.with_lineage(finding, hold);
+        self.findings.push(finding);
     }
 
     /// Events that name their task by pid only.

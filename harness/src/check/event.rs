@@ -29,6 +29,8 @@ pub(super) struct OpenEvent {
     pub names: Vec<(u64, u64)>,
     /// What its `AUDIT_NETNS` records name.
     pub netns: Vec<Option<u32>>,
+    /// The sets that the first of them leads to.
+    pub in_netns: Vec<u64>,
     pub definitions: Vec<Arc<Definition>>,
     /// Ids of releases in it, and where.
     pub releases: Vec<(u64, u64)>,
@@ -61,6 +63,7 @@ impl OpenEvent {
             records: 0,
             names: Vec::new(),
             netns: Vec::new(),
+            in_netns: Vec::new(),
             definitions: Vec::new(),
             releases: Vec::new(),
             success: None,
@@ -249,6 +252,7 @@ pub(super) struct ProbeEvent {
     pub name: Option<u64>,
     pub name_at: u64,
     pub netns: Option<u32>,
+    pub in_netns: Vec<u64>,
     pub syscall: bool,
     pub raws: Vec<Arc<Raw>>,
 }

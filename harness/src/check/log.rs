@@ -130,6 +130,9 @@ impl Core {
             Kind::NETNS => match Netns::parse(record.body) {
                 Ok(Netns(inum)) => {
                     event.raws.push(raw());
+                    if event.netns.is_empty() {
+                        event.in_netns = inum.map_or_else(Vec::new, |inum| self.sets.in_net(inum));
+                    }
                     event.netns.push(inum);
                 }
                 Err(error) => self.malformed(&error, &raw()),
@@ -497,6 +500,7 @@ impl Core {
                 name,
                 name_at: event.names.first().map_or(event.first, |(_, at)| *at),
                 netns: event.netns.first().copied().flatten(),
+                in_netns: event.in_netns,
                 syscall: event.syscall,
                 raws: event.raws,
             };

@@ -304,6 +304,23 @@ impl Sets {
         }
     }
 
+    /// Live sets, as the log tells of them, that list this network namespace.
+    pub fn in_net(&self, inum: u32) -> Vec<u64> {
+        use nstrail_wire::namespace::NamespaceEntry;
+        let mut ids = match self.incarnations.get(&(NamespaceEntry::Net.type_name(), inum)) {
+            Some(incarnation) => incarnation.holders.clone(),
+            None if inum == self.boot.get(NamespaceEntry::Net) => {
+                let there = |set: &Set| {
+                    set.release.is_none() && set.definition.op.set.get(NamespaceEntry::Net) == inum
+                };
+                self.map.iter().filter(|(_, set)| there(set)).map(|(id, _)| *id).collect()
+            }
+            None => Vec::new(),
+        };
+        ids.sort_unstable();
+        ids
+    }
+
     /// Lineage of a set made from `old`.
     pub fn lineage_from(&self, old: u64) -> Lineage {
         use nstrail_audit::model::{Ancestor, MAX_LINEAGE};

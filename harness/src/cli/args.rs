@@ -369,6 +369,9 @@ pub struct CheckArgs {
     /// Print the ledger instead, one JSON object a line
     #[arg(long, conflicts_with = "canonical")]
     pub ledger: bool,
+    /// Print which containers each logged packet could belong to instead, as a reader of audit.log alone can tell
+    #[arg(long, conflicts_with_all = ["canonical", "ledger"])]
+    pub packets: bool,
 }
 
 #[derive(Debug, Clone, Args)]

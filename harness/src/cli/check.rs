@@ -9,13 +9,14 @@ use std::{
 use nstrail::{
     check::Outcome as Checked,
     outcome::Outcome,
-    report::verdict,
+    report::{escape::one_line, verdict},
     run::{
         execute::{check_options, titles},
         judge, replay,
     },
     snapshot::Lineage,
 };
+use nstrail_audit::{FlagNames, Model, Op, model::BOOT};
 
 use super::{args::CheckArgs, exit::Ending};
 
@@ -26,6 +27,9 @@ pub fn check(args: &CheckArgs) -> Ending {
     };
     if args.ledger {
         return print_ledger(&folder);
+    }
+    if args.packets {
+        return print_packets(&folder);
     }
     // out/RUN-ID/VERSION/SCENARIO
     let version = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -51,6 +55,48 @@ pub fn check(args: &CheckArgs) -> Ending {
         Checked::Failed => Outcome::Failed,
         Checked::Inconclusive => Outcome::Inconclusive,
     })
+}
+
+/// A packet a line: its record, its network namespace and the live sets that list it, with what made them.
+fn print_packets(folder: &Path) -> Ending {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    let read = replay::packets(folder, &mut |packet, model| {
+        if written.is_err() {
+            return;
+        }
+        let netns = packet.netns.map_or_else(|| "?".to_owned(), |inum| inum.to_string());
+        let body = one_line(&String::from_utf8_lossy(&packet.body));
+        written = writeln!(out, "line {}: {body}: net:{netns}", packet.position + 1).and_then(|()| {
+            if packet.sets.is_empty() {
+                return writeln!(out, "  no live set lists it");
+            }
+            packet.sets.iter().try_for_each(|id| writeln!(out, "  {}", chain(*id, model)))
+        });
+    });
+    match (read, written.and_then(|()| out.flush())) {
+        (Err(error), _) => Ending::Usage(error.to_string()),
+        // Whoever reads has seen enough.
+        (Ok(()), Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ending::Done,
+        (Ok(()), Err(error)) => Ending::error(&error),
+        (Ok(()), Ok(())) => Ending::Done,
+    }
+}
+
+/// `0x5 by clone CLONE_NEWNET from 0x2 by unshare CLONE_NEWUTS from 0x1`.
+fn chain(id: u64, model: &Model) -> String {
+    let made = |op: Op, flags: u64| format!(" by {} {}", op.name(), FlagNames(flags));
+    let Some(live) = model.get(id) else { return format!("{id:#x}") };
+    let mut text = format!("{id:#x}{}", made(live.op, live.flags));
+    for ancestor in &live.lineage.ancestors {
+        text.push_str(&format!(" from {:#x}", ancestor.id));
+        if let Some((op, flags)) = ancestor.made
+            && ancestor.id != BOOT
+        {
+            text.push_str(&made(op, flags));
+        }
+    }
+    text
 }
 
 fn print_ledger(folder: &Path) -> Ending {

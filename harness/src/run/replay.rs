@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nstrail_audit::record::{RecordError, split_line};
+use nstrail_audit::{
+    Model, Packet, PacketTracer, Record,
+    record::{RecordError, split_line},
+};
 use nstrail_wire::{
     fact::Fact,
     frame::{FrameDecoder, FrameError},
@@ -43,6 +46,33 @@ pub fn scenario(folder: &Path) -> Result<Scenario, ReplayError> {
     let text =
         fs::read_to_string(&path).map_err(|source| ReplayError::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|error| ReplayError::Scenario { path, message: error.to_string() })
+}
+
+/// Gives every packet of the recording in `folder`, with what the log has told of sets up to it.
+///
+/// # Errors
+/// If its log cannot be read or is none.
+pub fn packets(folder: &Path, give: &mut dyn FnMut(&Packet, &Model)) -> Result<(), ReplayError> {
+    let path = folder.join(AUDIT_LOG);
+    let read = |source| ReplayError::Read { path: path.clone(), source };
+    let (file, _) = open(&path).map_err(read)?;
+    let mut reader = BufReader::with_capacity(1024 * 1024, file);
+    let mut tracer = PacketTracer::new();
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        if reader.read_until(b'\n', &mut bytes).map_err(read)? == 0 {
+            break;
+        }
+        let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let wrong = |source| ReplayError::Line { path: path.clone(), line, source };
+        let record = Record::parse_line(text).map_err(wrong)?;
+        // A malformed record of the contract is a finding of the check.
+        if let Ok(Some(packet)) = tracer.push(&record) {
+            give(&packet, tracer.model());
+        }
+    }
+    Ok(())
 }
 
 /// Gives every fact of the recording in `folder`, in order.

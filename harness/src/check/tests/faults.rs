@@ -862,3 +862,24 @@ fn an_event_that_is_held_over_a_fence_finds_no_probe_before_it() {
     sim.log.insert(fence + 2, Line { serial, ..token });
     assert_same_in_any_interleaving(&sim, Invariant::G7Probe);
 }
+
+#[test]
+fn a_packet_that_does_not_lead_to_its_sender_is_caught() {
+    // The set of the sender is released before its packet is logged.
+    let early = plant(|sim| {
+        let packet = at(sim, |line| line.kind == 1342);
+        let Some(serial) = sim.log.iter().map(|line| line.serial).max() else { return };
+        let body = "op=release pid=3 tid=3 auditnsid=0x2 res=1".to_owned();
+        sim.log.insert(packet - 1, Line { kind: 1340, serial: serial + 1, body });
+    });
+    assert!(early.contains(&Invariant::G8Map), "{early:?}");
+    // The definition lists another network namespace.
+    let wrong = plant(|sim| {
+        let definition = at(sim, with(&["op=clone", "auditnsid=0x2 "]));
+        let body = &mut sim.log[definition].body;
+        let from = body.find("net:").unwrap();
+        let to = from + body[from..].find(',').unwrap();
+        body.replace_range(from..to, "net:4242");
+    });
+    assert!(wrong.contains(&Invariant::G8Map) && wrong.contains(&Invariant::G2List), "{wrong:?}");
+}
