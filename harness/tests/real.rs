@@ -47,6 +47,7 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
         "reincarnation",
         "refused",
         "filters",
+        "siblings",
     ];
     for name in reviewed.into_iter().chain(["join-web"]) {
         let scenario = scenario(&summary, name);

@@ -8,8 +8,8 @@ use nstrail_wire::fact::ProbeKind;
 
 use super::{finding::Raw, sets::Definition};
 
-/// What a prctl probe passes as its first argument (`"nstr"`).
-const PRCTL_MAGIC: u64 = 0x6e73_7472;
+/// What a prctl probe passes as its first argument, and a ptrace probe as its third (`"nstr"`).
+const MAGIC: u64 = 0x6e73_7472;
 /// What a seccomp probe adds to its token.
 const SECCOMP_BASE: u64 = 1_000_000;
 /// What an io_uring probe does (include/uapi/linux/io_uring.h).
@@ -116,14 +116,20 @@ impl OpenEvent {
                 self.syscall = true;
                 self.contextual = true;
                 self.acts = true;
-                let mut first_argument = None;
+                let (mut first_argument, mut third_argument) = (None, None);
                 for field in record.fields() {
                     match field.key {
                         b"success" => self.success = Some(field.value.bytes() == b"yes"),
                         b"a0" => first_argument = field.value.hexadecimal(),
-                        b"a1" if first_argument == Some(PRCTL_MAGIC) => {
+                        b"a1" if first_argument == Some(MAGIC) => {
                             if let Some(token) = field.value.hexadecimal() {
                                 self.token_of(kind, ProbeKind::Syscall, token);
+                            }
+                        }
+                        b"a2" => third_argument = field.value.hexadecimal(),
+                        b"a3" if third_argument == Some(MAGIC) => {
+                            if let Some(token) = field.value.hexadecimal() {
+                                self.token_of(kind, ProbeKind::Ptrace, token);
                             }
                         }
                         b"pid" => {
@@ -276,6 +282,11 @@ mod tests {
                 Kind::SYSCALL,
                 "arch=c000003e syscall=157 success=no exit=-22 a0=6e737472 a1=c a2=0 a3=0 items=0 ppid=1 pid=7",
                 (ProbeKind::Syscall, 12),
+            ),
+            (
+                Kind::SYSCALL,
+                "arch=c000003e syscall=101 success=yes exit=0 a0=10 a1=1d a2=6e737472 a3=c items=0 ppid=1 pid=7",
+                (ProbeKind::Ptrace, 12),
             ),
             (
                 Kind::SECCOMP,

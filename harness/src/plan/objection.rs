@@ -120,7 +120,7 @@ fn check_rule(rule: &Rule, number: u32) -> Verdict {
     }
     for field in &rule.fields {
         let list = match field {
-            RuleField::A0(_) => RuleList::Exit,
+            RuleField::A0(_) | RuleField::A2(_) => RuleList::Exit,
             RuleField::RecordType(_) => RuleList::Exclude,
         };
         hold(list == rule.list, number, || {
@@ -206,6 +206,15 @@ impl Place {
                 self.pins.retain(|pin| pin.name != *name);
                 hold(self.pins.len() < known, number, || {
                     format!("lets go of `{name}`, which this task does not hold")
+                })
+            }
+            Step::Trace(trace) => {
+                let target = &trace.target;
+                hold(self.labels.contains(target), number, || {
+                    format!("traces `{target}`, which is no label of an earlier task")
+                })?;
+                hold(!self.pid, number, || {
+                    "traces from inside a new pid namespace, where the other task has no number".into()
                 })
             }
             Step::Every(_) => hold(false, number, || "is `every`, which is written out before".into()),
@@ -370,6 +379,9 @@ impl Place {
     }
 
     fn probe(&self, kind: ProbeKind, number: u32) -> Verdict {
+        hold(kind != ProbeKind::Ptrace, number, || {
+            "is a probe Ptrace, which needs a task to attach to (hint: the step `trace`)".into()
+        })?;
         let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange);
         hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {
             format!(

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 14] = [
+pub const EMBEDDED: [(&str, &str); 15] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -28,12 +28,13 @@ pub const EMBEDDED: [(&str, &str); 14] = [
     ("reincarnation", include_str!("scenarios/reincarnation.toml")),
     ("refused", include_str!("scenarios/refused.toml")),
     ("filters", include_str!("scenarios/filters.toml")),
+    ("siblings", include_str!("scenarios/siblings.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 12;
+const DEFAULTS: usize = 13;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -181,7 +182,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, storm, churn-short"
             ),
             "{message}"
         );

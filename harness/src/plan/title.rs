@@ -34,6 +34,7 @@ pub fn title(step: &Step) -> String {
         Step::Every(every) => words("every set of", &every.types),
         Step::Pin(pin) => words(&format!("pin {} of {}:", pin.name, pin.target), &pin.types),
         Step::Unpin { name } => format!("unpin {name}"),
+        Step::Trace(trace) => format!("trace {}", trace.target),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

@@ -110,7 +110,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     }
     let _ = writeln!(
         out,
-        "  {:<13} {:<12} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7}",
+        "  {:<13} {:<16} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7}",
         "scenario",
         "outcome",
         "operations",
@@ -128,7 +128,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
         let lost = figures.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(
             out,
-            "  {:<13} {:<12} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7.2}",
+            "  {:<13} {:<16} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7.2}",
             scenario.name,
             scenario.outcome.word(),
             figures.operations,

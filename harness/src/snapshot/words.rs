@@ -106,6 +106,7 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::NftPacket => "nft packet",
         ProbeKind::IoUring => "io_uring",
         ProbeKind::Abend => "abend",
+        ProbeKind::Ptrace => "ptrace",
     }
 }
 

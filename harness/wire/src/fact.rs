@@ -128,6 +128,9 @@ pub enum ProbeKind {
     Abend,
     /// As [`ProbeKind::Packet`], logged by a rule of nftables instead of one of iptables.
     NftPacket,
+    /// SYSCALL (1300) by an `always,exit` rule on ptrace: `a2=6e737472` (hex), `a3=TOKEN` (hex). Of a step
+    /// [`Trace`](crate::step::Step::Trace) only: it needs a task to attach to.
+    Ptrace,
 }
 
 impl ProbeKind {

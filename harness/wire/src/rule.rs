@@ -78,6 +78,7 @@ impl RuleAction {
 #[serde(rename_all = "snake_case")]
 pub enum RuleCall {
     Prctl,
+    Ptrace,
     UringMkdirat,
 }
 
@@ -87,6 +88,7 @@ impl RuleCall {
     pub const fn number(self) -> u32 {
         match self {
             Self::Prctl => 157,
+            Self::Ptrace => 101,
             Self::UringMkdirat => 37,
         }
     }
@@ -95,7 +97,7 @@ impl RuleCall {
     #[must_use]
     pub const fn list(self) -> RuleList {
         match self {
-            Self::Prctl => RuleList::Exit,
+            Self::Prctl | Self::Ptrace => RuleList::Exit,
             Self::UringMkdirat => RuleList::IoUring,
         }
     }
@@ -107,16 +109,19 @@ impl RuleCall {
 pub enum RuleField {
     /// First argument of the call.
     A0(u32),
+    /// Third argument of the call.
+    A2(u32),
     /// Record type (list `exclude`).
     RecordType(u32),
 }
 
 impl RuleField {
-    /// `AUDIT_ARG0` or `AUDIT_MSGTYPE`, and the value.
+    /// `AUDIT_ARG0`, `AUDIT_ARG2` or `AUDIT_MSGTYPE`, and the value.
     #[must_use]
     pub const fn pair(self) -> (u32, u32) {
         match self {
             Self::A0(value) => (200, value),
+            Self::A2(value) => (202, value),
             Self::RecordType(value) => (12, value),
         }
     }

@@ -63,6 +63,8 @@ pub enum Step {
     Unpin { name: String },
     /// Nothing: the host puts it where the kernel does not have what a step needs.
     Absent(Absent),
+    /// Attach to a labelled task by ptrace, and let it go: an audit event with a token, about another task.
+    Trace(Trace),
 }
 
 impl Step {
@@ -344,6 +346,16 @@ pub struct Web {
     /// One join in so many (by chance) is followed by an event, by a syscall.
     #[serde(default)]
     pub probe_every: u32,
+}
+
+/// See [`Step::Trace`]. The event is the tracer's, whichever set the other one is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    /// The label of a task.
+    pub target: String,
+    #[serde(default)]
+    pub expect: Option<Errno>,
 }
 
 /// See [`Step::Repeat`].

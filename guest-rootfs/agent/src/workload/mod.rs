@@ -28,6 +28,7 @@ mod random;
 mod shared;
 mod spawn;
 mod task;
+mod trace;
 mod trampoline;
 mod uring;
 mod web;

@@ -107,7 +107,8 @@ pub fn nsfs(task: &Task, target: &str, r#type: NamespaceType) -> Result<RawFd, S
     inherited::open_at(directory, &path, libc::O_RDONLY).map_err(StepError::call("open of a namespace file"))
 }
 
-fn find<'a>(task: &'a Task, label: &str) -> Result<&'a LabelKind, StepError> {
+/// What a label stands for.
+pub fn find<'a>(task: &'a Task, label: &str) -> Result<&'a LabelKind, StepError> {
     let found = task.labels.iter().rev().find(|known| known.name == label);
     found.map(|known| &known.kind).ok_or_else(|| StepError::Label(label.to_owned()))
 }

@@ -25,8 +25,9 @@ use crate::{
     rule::{AuditRule, RuleAction, RuleCalls, RuleList},
 };
 
-/// First argument of the prctl that a rule can be made for: `nstr`. No prctl has this number.
-const PRCTL: u32 = 0x6e73_7472;
+/// `nstr`: the first argument of a prctl, and the third one of a ptrace, that a rule can be made for. No prctl has this
+/// number.
+pub const MAGIC: u32 = 0x6e73_7472;
 /// No system call has this number, nor any above it.
 const FIRST_UNUSED_CALL: u32 = 1_000_000;
 
@@ -40,7 +41,7 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::UserMessage => user_message(token)?,
         ProbeKind::Syscall => {
             // SAFETY: an unknown prctl does nothing.
-            unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(PRCTL), token, 0, 0, 0) };
+            unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(MAGIC), token, 0, 0, 0) };
         }
         ProbeKind::Seccomp => seccomp(task, token)?,
         ProbeKind::Login => inherited::write_proc(c"thread-self/loginuid", token.to_string().as_bytes())
@@ -50,6 +51,7 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
         ProbeKind::IoUring => uring::make_directory(token)?,
         ProbeKind::Abend => {}
+        ProbeKind::Ptrace => return Err(StepError::Scenario("a ptrace needs a target: the step `trace`")),
     }
     task.tell(Act::Probe { kind, token, set: task.set })?;
     match census::ids().map_err(StepError::call("NS_GET_ID"))? {

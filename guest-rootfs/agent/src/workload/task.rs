@@ -20,7 +20,7 @@ use super::{
     exec, moves, nest, pin, privilege, probe,
     shared::Shared,
     spawn::{self, Label},
-    web,
+    trace, web,
 };
 use crate::ledger::Ledger;
 
@@ -164,6 +164,7 @@ impl Task {
             Step::Sysctl { name, value } => privilege::sysctl(name, *value),
             Step::Pin(step) => pin::pin(self, step),
             Step::Unpin { name } => pin::unpin(self, name),
+            Step::Trace(step) => trace::step(self, step),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }

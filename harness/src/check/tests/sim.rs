@@ -458,6 +458,9 @@ impl Sim {
             ProbeKind::Syscall => {
                 self.syscall(serial, pid, id, false, &format!("a0=6e737472 a1={token:x} a2=0 a3=0"));
             }
+            ProbeKind::Ptrace => {
+                self.syscall(serial, pid, id, true, &format!("a0=10 a1=5 a2=6e737472 a3={token:x}"));
+            }
             ProbeKind::Seccomp => {
                 let number = 1_000_000 + token;
                 self.push(
@@ -706,6 +709,7 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
                 ProbeKind::ConfigChange,
                 ProbeKind::Packet,
                 ProbeKind::NftPacket,
+                ProbeKind::Ptrace,
             ];
             sim.probe(task, kinds[usize::from(choice[3]) % kinds.len()]);
         }
