@@ -134,7 +134,7 @@ impl Core {
     }
 }
 
-fn take_while<T>(queue: &mut VecDeque<T>, holds: impl Fn(&T) -> bool) -> Vec<T> {
+pub(super) fn take_while<T>(queue: &mut VecDeque<T>, holds: impl Fn(&T) -> bool) -> Vec<T> {
     let end = queue.iter().position(|item| !holds(item)).unwrap_or(queue.len());
     queue.drain(..end).collect()
 }

@@ -24,7 +24,12 @@ use nstrail_wire::{
 };
 
 use super::{
-    core::Core, finding::Finding, hash::Map, invariant::Invariant, pairing::same_set, sets::Definition,
+    core::Core,
+    finding::Finding,
+    hash::Map,
+    invariant::Invariant,
+    pairing::{same_set, take_while},
+    sets::Definition,
 };
 
 /// A definition that perf should have seen too.
@@ -266,8 +271,8 @@ impl Core {
         for tid in tids {
             let Some(queue) = self.perf.tids.get_mut(&tid) else { continue };
             queue.aside = false;
-            let definitions = take_front(&mut queue.definitions, |waiting| waiting.definition.epoch <= epoch);
-            let changes = take_front(&mut queue.changes, |seen| seen.epoch <= epoch);
+            let definitions = take_while(&mut queue.definitions, |waiting| waiting.definition.epoch <= epoch);
+            let changes = take_while(&mut queue.changes, |seen| seen.epoch <= epoch);
             let mut rest = TidQueue {
                 definitions: definitions.into(),
                 changes: changes.into(),
@@ -371,9 +376,4 @@ fn take<T>(list: &mut Vec<T>, over: impl Fn(&T) -> bool) -> Vec<T> {
     let (done, rest) = std::mem::take(list).into_iter().partition(over);
     *list = rest;
     done
-}
-
-fn take_front<T>(queue: &mut VecDeque<T>, holds: impl Fn(&T) -> bool) -> Vec<T> {
-    let end = queue.iter().position(|item| !holds(item)).unwrap_or(queue.len());
-    queue.drain(..end).collect()
 }

@@ -126,7 +126,7 @@ pub fn replay<S: JoinedSink>(
         let (kind, record) =
             split_line(text).map_err(|source| ReplayError::Line { path: path.clone(), line, source })?;
         checker.record(kind.0, record);
-        // Both streams at the same pace, so that neither has to wait long for the other.
+        // Both files at the same pace, so that neither has to wait long for the other.
         while ledger.is_behind(position, size)
             && ledger.advance(&mut |message| give(&mut checker, message))?
         {}

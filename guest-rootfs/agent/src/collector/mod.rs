@@ -6,7 +6,8 @@
 //! daemon's process from throttling and gives it no syscall records, which must not befall a workload.
 //!
 //! Threads: one reader for each of the two audit sockets, the writer of the audit port, the reader of the
-//! ledger (which writes the control port), the reader of perf (which writes it, too), and the main thread, which answers PID 1's [`command`]s.
+//! ledger (which writes the control port), the reader of perf (which writes it, too), and the main thread, which
+//! answers PID 1's [`command`]s.
 //! All take their locks for moments; the queue of records and the pipe of facts are what bounds memory.
 
 pub mod command;
@@ -207,10 +208,6 @@ impl Collector {
             .map_err(|error| CollectorError::Port { port: "control", reason: error.to_string() })
     }
 
-    /// Takes the audit daemon's place.
-    ///
-    /// The multicast socket comes first, so that the unicast stream has all that it has. The kernel was booted with
-    /// `audit=1` and has kept the records since then (its hold queue): they come first.
     /// Has perf look from now on.
     fn watch(&mut self) -> io::Result<()> {
         let perf = Arc::new(PerfWatch::open(Arc::clone(&self.control))?);
@@ -224,6 +221,10 @@ impl Collector {
         Ok(())
     }
 
+    /// Takes the audit daemon's place.
+    ///
+    /// The multicast socket comes first, so that the unicast stream has all that it has. The kernel was booted with
+    /// `audit=1` and has kept the records since then (its hold queue): they come first.
     fn listen(&mut self) -> Result<(), CollectorError> {
         let failed =
             |action| move |error: io::Error| CollectorError::Socket { action, reason: error.to_string() };
