@@ -6,14 +6,18 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix each-patch releases test bench lint setup setup-dev release clean
+.PHONY: run matrix matrix-debug each-patch releases test bench lint setup setup-dev release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
 
 # Anything for `nstrail matrix`: make matrix ARGS="--kernel 6.1,6.12 smoke"
 matrix: setup release
-	$(NSTRAIL) matrix $(ARGS)
+	$(NSTRAIL) matrix --config plain $(ARGS)
+
+# The debug options: eight more kernels, each of them slower than a plain one
+matrix-debug: setup release
+	$(NSTRAIL) matrix --config lockdep,kasan,kcsan,kmemleak $(ARGS)
 
 # Every patch of the series by itself; most of an hour from an empty cache, so it is no part of `make test`
 each-patch: setup-dev

@@ -147,7 +147,11 @@ fn host(arguments: &[String]) -> ! {
         cmdline: Vec::new(),
         run_dir: run_dir.into(),
         share: Some(share.into()),
-        limits: Limits { wall: Duration::from_secs(60), silence: Duration::from_secs(60) },
+        limits: Limits {
+            wall: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
+            first_sign: Duration::from_secs(60),
+        },
     };
     let mut machine = vm::launch(&spec).unwrap();
     println!("{:?}", machine.next_event());

@@ -157,6 +157,43 @@ fn kunit(line: &str) {
     assert!(suite.trim_start().contains("ok "), "{suite}");
 }
 
+/// Under some nested hypervisors a few instructions run and a kernel does not: the first guest must find that out.
+#[test]
+fn a_kvm_that_carries_the_probe_but_no_kernel_is_left_for_tcg() {
+    let _machine = machine();
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = folder.path().join("qemu");
+    let script = "#!/bin/sh\ncase \"$*\" in\n*'-accel kvm'*/probe-*) exit 33 ;;\n*'-accel kvm'*) exec sleep 600 ;;\n\
+                  esac\nexec qemu-system-x86_64 \"$@\"\n";
+    fs::write(&qemu, script).unwrap();
+    fs::set_permissions(&qemu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let boot = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_nstrail"))
+            .args(["boot", "--accel", "auto"])
+            .env("NSTRAIL_QEMU", &qemu)
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(text(&output.stdout).starts_with("6.12."), "{}", text(&output.stdout));
+        told
+    };
+    let (first, second) = (boot(), boot());
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_ok() {
+        let found = "accelerator tcg: KVM does not work: a guest got through under TCG only, and under KVM: no sign of life for 5 s";
+        assert!(first.contains("accelerator kvm: a probe booted") && first.contains(found), "{first}");
+        assert!(second.contains(found) && !second.contains("accelerator kvm"), "{second}");
+    } else {
+        assert!(
+            first.contains("accelerator tcg: KVM does not work: ") && second.contains("/dev/kvm"),
+            "{first}"
+        );
+    }
+    assert_eq!(processes_of(folder.path()), [""; 0]);
+}
+
 /// Processes whose command line names `folder`.
 fn processes_of(folder: &Path) -> Vec<String> {
     let needle = folder.to_str().unwrap().as_bytes();

@@ -70,7 +70,7 @@ impl Bench {
             cmdline: Vec::new(),
             run_dir: self.path("run"),
             share: None,
-            limits: Limits { wall: LONG, silence: LONG },
+            limits: Limits { wall: LONG, silence: LONG, first_sign: LONG },
         }
     }
 
@@ -146,7 +146,7 @@ fn an_exit_in_the_middle_comes_after_what_was_sent_before() {
 fn a_silent_machine_reaches_the_silence_limit() {
     let bench = Bench::new();
     let silence = Duration::from_millis(300);
-    let spec = VmSpec { limits: Limits { wall: LONG, silence }, ..bench.spec("hangs") };
+    let spec = VmSpec { limits: Limits { wall: LONG, silence, first_sign: silence }, ..bench.spec("hangs") };
     let start = Instant::now();
     let mut machine = vm::launch(&spec).unwrap();
     let event = machine.next_event();
@@ -160,7 +160,7 @@ fn a_silent_machine_reaches_the_silence_limit() {
 fn a_machine_that_never_falls_silent_reaches_the_wall_clock_limit() {
     let bench = Bench::new();
     let wall = Duration::from_millis(500);
-    let spec = VmSpec { limits: Limits { wall, silence: LONG }, ..bench.spec("chatters") };
+    let spec = VmSpec { limits: Limits { wall, silence: LONG, first_sign: LONG }, ..bench.spec("chatters") };
     let start = Instant::now();
     let mut machine = vm::launch(&spec).unwrap();
     let event = loop {

@@ -12,8 +12,10 @@ use nstrail::{
     },
     vm::{
         Limits, VmSpec,
-        accelerator::{self, AcceleratorChoice},
-        agent, initramfs,
+        accelerator::AcceleratorChoice,
+        agent,
+        fallback::{Carried, Chosen},
+        initramfs,
     },
 };
 
@@ -72,15 +74,14 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
             return Ending::Failed(failure.outcome, failure.message);
         }
     };
-    let prepared = accelerator::decide(guest.accelerator, &guest.qemu, store.root())
+    let prepared = Chosen::new(guest.accelerator, &guest.qemu, store.root())
         .map_err(|error| Ending::error(&error))
-        .and_then(|decision| {
-            Ok((decision, agent::load(project.root()).map_err(|error| Ending::error(&error))?))
-        });
-    let (decision, agent) = match prepared {
+        .and_then(|chosen| Ok((chosen, agent::load(project.root()).map_err(|error| Ending::error(&error))?)));
+    let (chosen, agent) = match prepared {
         Ok(prepared) => prepared,
         Err(ending) => return ending,
     };
+    let decision = chosen.decision();
     progress.line(&format!("accelerator {}: {}", decision.accelerator.word(), decision.reason));
     let folder = match tempfile::Builder::new().prefix("nstrail-boot-").tempdir() {
         Ok(folder) => folder,
@@ -90,29 +91,40 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
     if let Err(error) = std::fs::write(&initrd, initramfs::archive(&agent)) {
         return Ending::error(&format!("cannot write {}: {error}", initrd.display()));
     }
-    let spec = VmSpec {
-        qemu: guest.qemu,
-        kernel: image.vmlinux,
-        initrd,
+    let silence = guest.silence.unwrap_or(SILENCE);
+    let slowdown = image.slowdown;
+    let spec = |accelerator| VmSpec {
+        qemu: guest.qemu.clone(),
+        kernel: image.vmlinux.clone(),
+        initrd: initrd.clone(),
         vcpus: guest.vcpus.unwrap_or(1),
         memory_mib: MEMORY_MIB,
-        accelerator: decision.accelerator,
+        accelerator,
         cmdline: AUDIT_PARAMETERS
             .iter()
             .map(|parameter| (*parameter).to_owned())
             // Who asks for the console wants all of it (KUnit reports on KERN_INFO).
             .chain(args.console.then(|| "loglevel=7".to_owned()))
-            .chain(guest.append)
+            .chain(guest.append.clone())
             .collect(),
         run_dir: folder.path().to_owned(),
         share: None,
-        limits: Limits { wall: guest.wall.unwrap_or(WALL), silence: guest.silence.unwrap_or(SILENCE) },
+        limits: Limits {
+            wall: guest.wall.unwrap_or(WALL),
+            silence,
+            first_sign: chosen.first_sign(accelerator, silence, slowdown),
+        },
     };
-    drop(progress);
-    let Booted { result, console: splats, boot: time } = match drive::boot(&spec) {
-        Ok(booted) => booted,
+    let booted = chosen.carry(|accelerator| drive::boot(&spec(accelerator)), Booted::mute);
+    let Carried { result: booted, refuted } = match booted {
+        Ok(carried) => carried,
         Err(error) => return Ending::error(&error),
     };
+    if refuted {
+        progress.warning(&format!("accelerator tcg: {}", chosen.decision().reason));
+    }
+    drop(progress);
+    let Booted { result, console: splats, boot: time } = booted;
     if args.console {
         print!("{}", std::fs::read_to_string(folder.path().join("console.log")).unwrap_or_default());
     }

@@ -192,6 +192,10 @@ fn show(progress: &mut Progress, event: RunEvent<'_>) {
         RunEvent::Accelerator(decision) => {
             progress.line(&format!("accelerator {}: {}", decision.accelerator.word(), decision.reason));
         }
+        RunEvent::Fallback(decision) => {
+            let text = format!("accelerator {}: {}", decision.accelerator.word(), decision.reason);
+            progress.warning(&text);
+        }
         RunEvent::Patch { number, of, name, symbol } => {
             progress.line(&format!("patch {number}/{of} {name} {symbol}"));
         }

@@ -35,6 +35,14 @@ pub struct Driven<S> {
     pub check_tail: Duration,
 }
 
+impl<S> Driven<S> {
+    /// Why the agent was never heard, if it was not.
+    #[must_use]
+    pub fn mute(&self) -> Option<String> {
+        if self.kernel_release.is_some() { None } else { self.ending.mute() }
+    }
+}
+
 /// Why the guest's part is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestEnding {
@@ -62,6 +70,21 @@ impl GuestEnding {
             Self::Died { .. } => Outcome::Crashed,
             Self::TimedOut { .. } => Outcome::TimedOut,
             Self::StreamFault { .. } => Outcome::Inconclusive,
+        }
+    }
+
+    /// In words, if it says that nothing was heard from a guest's agent, which never spoke: what can be its accelerator's
+    /// fault.
+    fn mute(&self) -> Option<String> {
+        match self {
+            // The hints are about limits, and the limit of a first sign of life is ours.
+            Self::Died { reason } | Self::TimedOut { reason } => {
+                Some(reason.split(" (hint:").next().unwrap_or_default().to_owned())
+            }
+            Self::Finished { .. }
+            | Self::AgentFailed { .. }
+            | Self::StreamFault { .. }
+            | Self::Interrupted => None,
         }
     }
 
@@ -140,6 +163,14 @@ pub struct Booted {
     pub console: Vec<ConsoleFinding>,
     /// From QEMU's start to the agent's first message.
     pub boot: Duration,
+}
+
+impl Booted {
+    /// Why the agent was never heard, if it was not.
+    #[must_use]
+    pub fn mute(&self) -> Option<String> {
+        self.result.as_ref().err().and_then(GuestEnding::mute)
+    }
 }
 
 /// Boots to the agent's first message and ends the machine: the kernel's release, or why there was none.

@@ -14,7 +14,7 @@ use nstrail_wire::{
 
 use super::{
     capture::{CANONICAL, SCENARIO},
-    drive::{self, GuestEnding},
+    drive::{self, Driven, GuestEnding},
     each_patch,
     folder::{FolderError, RunFolder},
     judge,
@@ -35,8 +35,10 @@ use crate::{
     snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
     vm::{
         Limits, VmSpec,
-        accelerator::{self, Accelerator, AcceleratorChoice, Decision},
-        agent, initramfs,
+        accelerator::{Accelerator, AcceleratorChoice, Decision},
+        agent,
+        fallback::{Carried, Chosen},
+        initramfs,
     },
 };
 
@@ -84,11 +86,28 @@ pub struct GuestConfig {
 pub enum RunEvent<'a> {
     Kernel(BuildEvent),
     Accelerator(&'a Decision),
-    Patch { number: usize, of: usize, name: &'a str, symbol: &'a str },
+    /// A guest has shown that KVM does not work.
+    Fallback(&'a Decision),
+    Patch {
+        number: usize,
+        of: usize,
+        name: &'a str,
+        symbol: &'a str,
+    },
     PatchEnded(&'a PatchSummary),
-    Scenario { name: &'a str, vcpus: u8 },
-    Records { name: &'a str, count: u64 },
-    Ended { name: &'a str, outcome: Outcome, seconds: f64 },
+    Scenario {
+        name: &'a str,
+        vcpus: u8,
+    },
+    Records {
+        name: &'a str,
+        count: u64,
+    },
+    Ended {
+        name: &'a str,
+        outcome: Outcome,
+        seconds: f64,
+    },
 }
 
 /// Kernel parameters that every scenario needs: audit from boot, and a backlog that throttles the guest
@@ -167,28 +186,42 @@ pub fn kernel_failure(trouble: &KernelError) -> Failure {
     Failure { outcome, message: trouble.to_string() }
 }
 
+fn stage(name: &str, time: Duration, summary: &mut KernelSummary) {
+    summary.stages.push(Stage { name: name.to_owned(), seconds: time.as_secs_f64() });
+}
+
 fn fill_kernel(
     config: &RunConfig,
     folder: &RunFolder,
     summary: &mut KernelSummary,
     progress: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<(), Failure> {
-    let stage = |name: &str, time: Duration, summary: &mut KernelSummary| {
-        summary.stages.push(Stage { name: name.to_owned(), seconds: time.as_secs_f64() });
-    };
     summary.series = series_summary(&config.kernel);
     // First what is quickly found missing: nobody wants to hear of it after five minutes of compiling.
     let start = Instant::now();
     let guest = prepare(config, folder)?;
-    progress(RunEvent::Accelerator(&guest.decision));
-    summary.accelerator = Some(guest.decision.accelerator.word().to_owned());
-    summary.accelerator_reason = Some(guest.decision.reason.clone());
+    progress(RunEvent::Accelerator(&guest.chosen.decision()));
     stage("prepare", start.elapsed(), summary);
+    let ended = fill_guests(config, folder, &guest, summary, progress);
+    // What guests ran under in the end: the first of them may have shown that KVM does not work.
+    let decision = guest.chosen.decision();
+    summary.accelerator = Some(decision.accelerator.word().to_owned());
+    summary.accelerator_reason = Some(decision.reason);
+    ended
+}
+
+fn fill_guests(
+    config: &RunConfig,
+    folder: &RunFolder,
+    guest: &Guest,
+    summary: &mut KernelSummary,
+    progress: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<(), Failure> {
     let shelf = Shelf::new(config.project.snapshots());
 
     if let (Some(how), Some(series)) = (config.each_patch, &config.kernel.series) {
         let start = Instant::now();
-        let shared = Shared { config, folder, guest: &guest, shelf: &shelf };
+        let shared = Shared { config, folder, guest, shelf: &shelf };
         let ended = each_patch::validate(&shared, how, series, &mut summary.patches, progress);
         stage("each patch", start.elapsed(), summary);
         ended?;
@@ -200,7 +233,7 @@ fn fill_kernel(
     note_image(&image, folder, &place, summary)?;
 
     let start = Instant::now();
-    let shared = Shared { config, folder, guest: &guest, shelf: &shelf };
+    let shared = Shared { config, folder, guest, shelf: &shelf };
     let base = Base { shared: &shared, image: &image, snapshots: config.snapshots };
     for scenario in &config.scenarios {
         if interrupt::requested().is_some() {
@@ -259,18 +292,18 @@ pub(super) fn series_summary(spec: &KernelSpec) -> Option<SeriesSummary> {
 
 /// What guests need besides a kernel.
 pub(super) struct Guest {
-    pub decision: Decision,
+    pub chosen: Chosen,
     initrd: PathBuf,
 }
 
 pub(super) fn prepare(config: &RunConfig, folder: &RunFolder) -> Result<Guest, Failure> {
-    let decision = accelerator::decide(config.guest.accelerator, &config.guest.qemu, config.store.root())
-        .map_err(error)?;
+    let chosen = Chosen::new(config.guest.accelerator, &config.guest.qemu, config.store.root());
+    let chosen = chosen.map_err(error)?;
     let agent = agent::load(config.project.root()).map_err(error)?;
     let initrd = folder.path().join("initrd.cpio");
     fs::write(&initrd, initramfs::archive(&agent))
         .map_err(|trouble| error(format!("cannot write {}: {trouble}", initrd.display())))?;
-    Ok(Guest { decision, initrd })
+    Ok(Guest { chosen, initrd })
 }
 
 /// What all kernels of a run share.
@@ -327,11 +360,45 @@ impl Base<'_> {
     }
 
     /// A scenario's limits are meant for a plain kernel under TCG.
-    fn limit(&self, seconds: u32) -> Duration {
+    fn limit(&self, seconds: u32, accelerator: Accelerator) -> Duration {
         let limit = Duration::from_secs(seconds.into()) * self.image.slowdown;
-        match self.shared.guest.decision.accelerator {
+        match accelerator {
             Accelerator::Tcg => limit,
             Accelerator::Kvm => limit / 2,
+        }
+    }
+
+    /// The machine of a scenario; what it leaves goes to `folder`.
+    fn spec(
+        &self,
+        scenario: &Scenario,
+        vcpus: u8,
+        folder: &Path,
+        share: &Path,
+        accelerator: Accelerator,
+    ) -> VmSpec {
+        let guest = &self.shared.config.guest;
+        // What the user says is meant as it is said; a scenario knows nothing of the kernel.
+        let silence = guest.silence.unwrap_or_else(|| self.limit(scenario.silence_seconds, accelerator));
+        VmSpec {
+            qemu: guest.qemu.clone(),
+            kernel: self.image.vmlinux.clone(),
+            initrd: self.shared.guest.initrd.clone(),
+            vcpus,
+            memory_mib: scenario.memory_mib,
+            accelerator,
+            cmdline: AUDIT_PARAMETERS
+                .iter()
+                .map(|parameter| (*parameter).to_owned())
+                .chain(guest.append.clone())
+                .collect(),
+            run_dir: folder.to_owned(),
+            share: Some(share.to_owned()),
+            limits: Limits {
+                wall: guest.wall.unwrap_or_else(|| self.limit(scenario.wall_seconds, accelerator)),
+                silence,
+                first_sign: self.shared.guest.chosen.first_sign(accelerator, silence, self.image.slowdown),
+            },
         }
     }
 
@@ -348,37 +415,23 @@ impl Base<'_> {
         for part in ["rootfs", "artifacts"] {
             self.shared.folder.make(&place.join("share").join(part)).map_err(error)?;
         }
-        let guest = &self.shared.config.guest;
-        let spec = VmSpec {
-            qemu: guest.qemu.clone(),
-            kernel: self.image.vmlinux.clone(),
-            initrd: self.shared.guest.initrd.clone(),
-            vcpus,
-            memory_mib: scenario.memory_mib,
-            accelerator: self.shared.guest.decision.accelerator,
-            cmdline: AUDIT_PARAMETERS
-                .iter()
-                .map(|parameter| (*parameter).to_owned())
-                .chain(guest.append.clone())
-                .collect(),
-            run_dir: folder.clone(),
-            share: Some(share),
-            limits: Limits {
-                // What the user says is meant as it is said; a scenario knows nothing of the kernel.
-                wall: guest.wall.unwrap_or_else(|| self.limit(scenario.wall_seconds)),
-                silence: guest.silence.unwrap_or_else(|| self.limit(scenario.silence_seconds)),
-            },
-        };
+        let chosen = &self.shared.guest.chosen;
         // A recording says what it is a recording of: `nstrail check` needs nothing else.
         let path = folder.join(SCENARIO);
         fs::write(&path, serde_json::to_string_pretty(scenario).unwrap_or_default())
             .map_err(|trouble| error(format!("cannot write {}: {trouble}", path.display())))?;
-        let options = check_options(&self.image.version);
-        let sink = Lineage::new(scenario.name.clone(), titles(scenario));
-        let driven = drive::drive(&spec, scenario, self.shared.config.seed, options, sink, &mut |count| {
-            progress(RunEvent::Records { name: &scenario.name, count });
-        })
-        .map_err(error)?;
+        let attempt = |accelerator| {
+            let spec = self.spec(scenario, vcpus, &folder, &share, accelerator);
+            let options = check_options(&self.image.version);
+            let sink = Lineage::new(scenario.name.clone(), titles(scenario));
+            drive::drive(&spec, scenario, self.shared.config.seed, options, sink, &mut |count| {
+                progress(RunEvent::Records { name: &scenario.name, count });
+            })
+        };
+        let Carried { result: driven, refuted } = chosen.carry(attempt, Driven::mute).map_err(error)?;
+        if refuted {
+            progress(RunEvent::Fallback(&chosen.decision()));
+        }
 
         summary.figures = judge::figures(&driven);
         summary.console = judge::console(&driven);

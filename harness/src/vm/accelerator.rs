@@ -113,12 +113,8 @@ pub fn decide(choice: AcceleratorChoice, qemu: &Path, cache: &Path) -> Result<De
         Some(remembered) => remembered.trouble,
         None => {
             let trouble = probe_kvm(qemu, cache)?;
-            let remembered = Remembered { host, trouble };
-            // A memory that cannot be written costs a probe the next time, no more.
-            if let Ok(text) = serde_json::to_string_pretty(&remembered) {
-                let _ = fs::write(&memory, text);
-            }
-            remembered.trouble
+            remember(qemu, cache, trouble.clone());
+            trouble
         }
     };
     match (trouble, choice) {
@@ -126,12 +122,24 @@ pub fn decide(choice: AcceleratorChoice, qemu: &Path, cache: &Path) -> Result<De
             Ok(Decision { accelerator: Accelerator::Kvm, reason: "a probe booted".to_owned(), probed })
         }
         (Some(trouble), AcceleratorChoice::Kvm) => Err(AcceleratorError::KvmUnusable(trouble)),
-        (Some(trouble), _) => Ok(Decision {
-            accelerator: Accelerator::Tcg,
-            reason: format!("KVM does not work: {trouble}"),
-            probed,
-        }),
+        (Some(trouble), _) => {
+            Ok(Decision { accelerator: Accelerator::Tcg, reason: distrust(&trouble), probed })
+        }
     }
+}
+
+/// Remembers in `cache` whether KVM works on this host: `None` if so. A memory that cannot be written costs a probe the
+/// next time, no more.
+pub(super) fn remember(qemu: &Path, cache: &Path, trouble: Option<String>) {
+    let remembered = Remembered { host: host_key(qemu), trouble };
+    if let Ok(text) = serde_json::to_string_pretty(&remembered) {
+        let _ = fs::write(cache.join(MEMORY_FILE), text);
+    }
+}
+
+/// Why it is not KVM.
+pub(super) fn distrust(trouble: &str) -> String {
+    format!("KVM does not work: {trouble}")
 }
 
 /// Forgets what is remembered in `cache`.

@@ -48,6 +48,8 @@ pub struct RunningVm {
     open_channels: usize,
     started: Instant,
     last_sign: Instant,
+    /// How long it may be silent now.
+    silence: Duration,
     spec: VmSpec,
 }
 
@@ -108,6 +110,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
         threads,
         started,
         last_sign: started,
+        silence: spec.limits.first_sign,
         spec: spec.clone(),
     })
 }
@@ -160,8 +163,7 @@ impl RunningVm {
                 return VmEvent::Exited { status: self.await_exit() };
             }
             let wall = (self.started + self.spec.limits.wall).saturating_duration_since(Instant::now());
-            let silence =
-                (self.last_sign + self.spec.limits.silence).saturating_duration_since(Instant::now());
+            let silence = (self.last_sign + self.silence).saturating_duration_since(Instant::now());
             // A guest that never falls silent has always something to be received.
             if wall.is_zero() {
                 return VmEvent::WallLimit(self.spec.limits.wall);
@@ -169,6 +171,7 @@ impl RunningVm {
             match self.heard.recv_timeout(wall.min(silence)) {
                 Ok(heard) => {
                     self.last_sign = Instant::now();
+                    self.silence = self.spec.limits.silence;
                     match heard {
                         Heard::Event(event) => return event,
                         Heard::Line => {}
@@ -178,7 +181,7 @@ impl RunningVm {
                 Err(RecvTimeoutError::Timeout) if wall <= silence => {
                     return VmEvent::WallLimit(self.spec.limits.wall);
                 }
-                Err(RecvTimeoutError::Timeout) => return VmEvent::SilenceLimit(self.spec.limits.silence),
+                Err(RecvTimeoutError::Timeout) => return VmEvent::SilenceLimit(self.silence),
                 Err(RecvTimeoutError::Disconnected) => self.open_channels = 0,
             }
         }

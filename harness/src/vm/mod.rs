@@ -8,6 +8,7 @@
 pub mod accelerator;
 pub mod agent;
 pub mod console;
+pub mod fallback;
 pub mod initramfs;
 mod machine;
 mod qemu;
@@ -53,6 +54,8 @@ pub struct Limits {
     pub wall: Duration,
     /// Without any frame or console line.
     pub silence: Duration,
+    /// As `silence`, before the first one.
+    pub first_sign: Duration,
 }
 
 /// What a running machine tells.

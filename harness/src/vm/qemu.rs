@@ -111,7 +111,11 @@ mod tests {
             cmdline: vec!["audit=1".into()],
             run_dir: "/run".into(),
             share,
-            limits: Limits { wall: Duration::from_secs(1), silence: Duration::from_secs(1) },
+            limits: Limits {
+                wall: Duration::from_secs(1),
+                silence: Duration::from_secs(1),
+                first_sign: Duration::from_secs(1),
+            },
         }
     }
 

@@ -139,7 +139,7 @@ pub fn execute(
         return Err(MatrixTrouble::Prepare("the matrix has no kernel".to_owned()));
     };
     let guest = execute::prepare(any, &folder).map_err(|failure| MatrixTrouble::Prepare(failure.message))?;
-    progress(MatrixEvent::Accelerator(&guest.decision));
+    progress(MatrixEvent::Accelerator(&guest.chosen.decision()));
     let shelf = Shelf::new(any.project.snapshots());
     let mut runner = Runner::new(config, &folder, &guest, &shelf, journal, done, Times::load(&any.store));
     std::thread::scope(|scope| runner.run(scope, progress))?;

@@ -28,8 +28,8 @@ impl Runner<'_> {
                 version: job.kernel.kernel.clone(),
                 config: job.kernel.config.name.clone(),
                 series: series_summary(&config.kernel),
-                accelerator: Some(self.guest.decision.accelerator.word().to_owned()),
-                accelerator_reason: Some(self.guest.decision.reason.clone()),
+                accelerator: Some(self.guest.chosen.decision().accelerator.word().to_owned()),
+                accelerator_reason: Some(self.guest.chosen.decision().reason),
                 ..KernelSummary::default()
             };
             match &job.image {

@@ -29,6 +29,7 @@ use crate::{
         folder::RunFolder,
     },
     snapshot::{Mode, Shelf},
+    vm::accelerator::Decision,
 };
 
 /// Which of a cell's two kernels: the one that was asked for, or the one to compare it with.
@@ -42,6 +43,7 @@ pub(super) enum Side {
 enum Told {
     Build(usize, BuildEvent),
     Built(usize, Result<Arc<KernelImage>, Failure>, Duration),
+    Fallback(Decision),
     Records(usize, u64),
     Ran(usize, Box<ScenarioSummary>, Duration),
 }
@@ -345,9 +347,11 @@ impl<'a> Runner<'a> {
             let snapshots = if side == Side::Tested { shared.config.snapshots } else { Mode::Off };
             let base = Base { shared: &shared, image: &image, snapshots };
             let ran = base.scenario(&scenario, vcpus, &place, &mut |event| {
-                if let RunEvent::Records { count, .. } = event {
-                    let _ = sender.send(Told::Records(at, count));
-                }
+                let _ = match event {
+                    RunEvent::Records { count, .. } => sender.send(Told::Records(at, count)),
+                    RunEvent::Fallback(decision) => sender.send(Told::Fallback(decision.clone())),
+                    _ => Ok(()),
+                };
             });
             let _ = sender.send(Told::Ran(at, Box::new(ran), start.elapsed()));
         });
@@ -358,6 +362,7 @@ impl<'a> Runner<'a> {
             Told::Build(at, event) => {
                 progress(MatrixEvent::Build { kernel: &self.jobs[at].name, event: &event });
             }
+            Told::Fallback(decision) => progress(MatrixEvent::Accelerator(&decision)),
             Told::Records(at, count) => progress(MatrixEvent::Records { id: &self.tasks[at].id, count }),
             Told::Built(at, built, time) => {
                 self.building = false;
