@@ -48,8 +48,9 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
         "refused",
         "filters",
         "siblings",
+        "veth",
     ];
-    for name in reviewed.into_iter().chain(["join-web"]) {
+    for name in reviewed.into_iter().chain(["join-web", "killed"]) {
         let scenario = scenario(&summary, name);
         assert_eq!(scenario["outcome"], "passed", "{scenario:#}");
         assert_eq!(scenario["figures"]["lost"], 0, "{scenario:#}");
@@ -61,6 +62,12 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
     assert!(churn["containers"].as_u64().unwrap() >= 50_000, "{churn:#}");
     assert!(churn["pid_rollovers"].as_u64().unwrap() >= 20, "{churn:#}");
     assert!(churn["records"].as_u64().unwrap() > 100_000, "{churn:#}");
+
+    // What G8 is for: the one who reads the log alone is told of both containers that share the receiver's namespace.
+    let veth = out.path().join("latest/6.12/veth");
+    let packets = text(&expect(0, out.path(), &["check", veth.to_str().unwrap(), "--packets"]).stdout);
+    let first = packets.split("line ").find(|packet| packet.contains("mark=0x2")).unwrap();
+    assert!(first.contains("  0x2 by clone") && first.contains("  0x5 by setns CLONE_NEWNET"), "{first}");
 
     let ktap = fs::read_to_string(out.path().join("latest/report.ktap")).unwrap();
     assert!(ktap.starts_with("KTAP version 1\n1..1\n"), "{ktap}");

@@ -268,6 +268,8 @@ mod tests {
             }),
             Act::Audit(AuditFact::Enabled(true)),
             Act::Ids { ids: NamespaceIds([u64::MAX; 10]) },
+            Act::Received { token: u64::MAX, by: actor, netns: u32::MAX },
+            Act::Childless { of: actor, call: Call::Exec },
         ]
     }
 

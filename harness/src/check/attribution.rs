@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nstrail_audit::model::BOOT;
 use nstrail_wire::{
-    fact::ProbeKind,
+    fact::{ActorId, ProbeKind},
     namespace::{NamespaceEntry, NamespaceSet},
 };
 
@@ -38,7 +38,7 @@ impl Core {
                 if kind.is_packet() {
                     netns = Some(set.get(NamespaceEntry::Net));
                     self.check_netns(event, netns, Some(item));
-                    self.check_candidates(event, actor.hold, set, item);
+                    self.check_candidates(event, actor.hold, set.get(NamespaceEntry::Net), item);
                 }
                 if kind.is_packet() || kind == ProbeKind::ConfigChange {
                     let name = match actor.hold {
@@ -60,6 +60,36 @@ impl Core {
             }
             Awaited::NoEvent => {
                 let expected = format!("an event of kind {kind:?} with token {token}");
+                self.findings
+                    .push(Finding::new(Invariant::G7Probe, expected, "none").fact(item.position, &item.fact));
+            }
+            _ => {}
+        }
+    }
+
+    /// A datagram has come in at another task's network namespace: a softirq received it, which acts for no task.
+    pub fn judge_received(&mut self, actor: &Actor, item: &Item, token: u64, by: ActorId, netns: u32) {
+        match &item.awaited {
+            Awaited::Event(event) => {
+                self.figures.probes += 1;
+                if event.name.is_some() {
+                    let expected = "none: a softirq acts for no task";
+                    let finding = Finding::new(Invariant::G7Right, expected, attribution(event.name))
+                        .records(&event.raws)
+                        .fact(item.position, &item.fact);
+                    let finding = self.with_lineage(finding, actor.hold);
+                    self.findings.push(finding);
+                }
+                self.check_netns(event, Some(netns), Some(item));
+                let hold = self.ledger.actors.get(&by).map_or(Hold::Unknown, |receiver| receiver.hold);
+                self.check_candidates(event, hold, netns, item);
+                let key = probe_key(ProbeKind::Received, token, item.fact.pid);
+                let expectation = Expectation { epoch: item.epoch, name: Some(None), netns: Some(netns) };
+                self.ledger.expectations.insert(key, expectation);
+                self.more_events(key);
+            }
+            Awaited::NoEvent => {
+                let expected = format!("a packet with token {token} in net:{netns}");
                 self.findings
                     .push(Finding::new(Invariant::G7Probe, expected, "none").fact(item.position, &item.fact));
             }
@@ -155,22 +185,22 @@ impl Core {
         }
     }
 
-    /// The packet's namespace leads a reader of the log to the set of the task that has sent it.
-    fn check_candidates(&mut self, event: &ProbeEvent, hold: Hold, set: &NamespaceSet, item: &Item) {
+    /// The packet's namespace leads a reader of the log to the set of the task that has sent it, or received it.
+    fn check_candidates(&mut self, event: &ProbeEvent, hold: Hold, netns: u32, item: &Item) {
         let id = match hold {
             Hold::Boot => BOOT,
             Hold::Set(id) => id,
             Hold::Silent(_) | Hold::Unknown => return,
         };
-        // Another namespace than the sender's is a finding of its own.
-        if event.netns != Some(set.get(NamespaceEntry::Net)) || event.in_netns.contains(&id) {
+        // Another namespace than the task's is a finding of its own.
+        if event.netns != Some(netns) || event.in_netns.contains(&id) {
             return;
         }
         let ids: Vec<String> = event.in_netns.iter().map(|id| format!("{id:#x}")).collect();
         let found = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
         let finding = Finding::new(
             Invariant::G8Map,
-            format!("{id:#x} among the live sets that list net:{}", set.get(NamespaceEntry::Net)),
+            format!("{id:#x} among the live sets that list net:{netns}"),
             found,
         )
         .records(&event.raws)

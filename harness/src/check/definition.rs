@@ -244,7 +244,9 @@ impl Core {
             .actors
             .iter()
             .filter(|(_, actor)| {
-                actor.is_gone(epoch) && !actor.ended && actor.tid == op.tid && actor.pid == op.pid
+                let may_have_made = op.op != Op::Clone || !actor.childless;
+                let same = actor.tid == op.tid && actor.pid == op.pid;
+                actor.is_gone(epoch) && !actor.ended && same && may_have_made
             })
             .map(|(id, _)| *id)
             .collect();
@@ -284,7 +286,11 @@ impl Core {
         let failed = self.ledger.failed.get(&op.tid).and_then(|calls| {
             calls.iter().find(|(epoch, _, fact)| {
                 *epoch == definition.epoch
-                    && matches!(&fact.act, Act::Operation { call: failed, .. } if call.contains(failed))
+                    && matches!(
+                        &fact.act,
+                        Act::Operation { call: failed, .. } | Act::Childless { call: failed, .. }
+                            if call.contains(failed)
+                    )
             })
         });
         let finding = match failed {

@@ -192,8 +192,13 @@ impl OpenEvent {
             }
             Kind::NETFILTER_PKT => {
                 self.packet = true;
-                if let Some(token) = record.field("daddr").and_then(|address| loopback(address.bytes())) {
-                    self.token_of(kind, ProbeKind::Packet, token);
+                let address = record.field("daddr").and_then(|address| address_of(address.bytes()));
+                let mark = record.field("mark").map(nstrail_audit::Value::bytes);
+                match (address, mark) {
+                    (Some((127, token)), _) => self.token_of(kind, ProbeKind::Packet, token),
+                    (Some((10, token)), Some(b"0x1")) => self.token_of(kind, ProbeKind::Sent, token),
+                    (Some((10, token)), Some(b"0x2")) => self.token_of(kind, ProbeKind::Received, token),
+                    _ => {}
                 }
             }
             Kind::ANOM_ABEND => {
@@ -241,12 +246,11 @@ pub(super) fn token_in(bytes: &[u8], mark: &[u8], at_end: bool) -> Option<u64> {
     Some(bytes[at..at + digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// B.C.D of 127.B.C.D as a number.
-fn loopback(address: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(address).ok()?;
-    let address: std::net::Ipv4Addr = text.parse().ok()?;
-    let [127, b, c, d] = address.octets() else { return None };
-    Some(u64::from(b) << 16 | u64::from(c) << 8 | u64::from(d))
+/// A of A.B.C.D, and B.C.D as a number.
+fn address_of(text: &[u8]) -> Option<(u8, u64)> {
+    let address: std::net::Ipv4Addr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let [a, b, c, d] = address.octets();
+    Some((a, u64::from(b) << 16 | u64::from(c) << 8 | u64::from(d)))
 }
 
 /// The event of a probe, complete.
@@ -308,6 +312,16 @@ mod tests {
                 "mark=0x0 saddr=127.0.0.1 daddr=127.1.0.12 proto=17",
                 (ProbeKind::Packet, 65_548),
             ),
+            (
+                Kind::NETFILTER_PKT,
+                "mark=0x1 saddr=192.0.2.1 daddr=10.1.0.12 proto=17",
+                (ProbeKind::Sent, 65_548),
+            ),
+            (
+                Kind::NETFILTER_PKT,
+                "mark=0x2 saddr=192.0.2.1 daddr=10.1.0.12 proto=17",
+                (ProbeKind::Received, 65_548),
+            ),
             (Kind::URINGOP, "uring_op=37 success=yes exit=0 items=4 ppid=1 pid=12", (ProbeKind::IoUring, 12)),
             (
                 Kind::ANOM_ABEND,
@@ -326,6 +340,8 @@ mod tests {
             (Kind::SYSCALL, "syscall=157 success=no a0=6e737473 a1=c pid=7"),
             (Kind::SECCOMP, "pid=7 syscall=110"),
             (Kind::NETFILTER_PKT, "saddr=10.0.0.1 daddr=10.0.0.2"),
+            (Kind::NETFILTER_PKT, "mark=0x0 saddr=10.0.0.1 daddr=10.0.0.2 proto=17"),
+            (Kind::NETFILTER_PKT, "mark=0x1 saddr=10.0.0.1 daddr=11.0.0.2 proto=17"),
             (Kind::ANOM_ABEND, "pid=7 sig=6"),
             (Kind::URINGOP, "uring_op=37 success=no exit=-11 items=1 ppid=1 pid=7 uid=0"),
             (Kind::URINGOP, "uring_op=18 success=yes exit=0 items=0 ppid=1 pid=7 uid=0"),

@@ -79,7 +79,7 @@ invariants! {
     G7Right "NS-G7-RIGHT" loss "An AUDIT_NSID names the set of the task that caused the event.";
     G8Netns "NS-G8-NETNS" loss "Each NETFILTER_PKT event carries exactly one AUDIT_NETNS.";
     G8Right "NS-G8-RIGHT" sure "An AUDIT_NETNS names the network namespace of the packet.";
-    G8Map "NS-G8-MAP" loss "The live sets that list a packet's network namespace include the sender's.";
+    G8Map "NS-G8-MAP" loss "The live sets that list a packet's network namespace include the set of its sender or, where it comes in, of its receiver.";
     G9Silent "NS-G9-SILENT" sure "Nothing is logged while audit is disabled.";
     G9Count "NS-G9-COUNT" loss "Ids go on being counted while audit is disabled: one per operation.";
     PerfMissing "NS-PERF-MISSING" loss "perf has seen each set that a clone, unshare or setns defines.";

@@ -101,6 +101,8 @@ pub(super) struct Actor {
     pub due: Vec<u64>,
     /// Tasks that look at their queue again when this one's is empty.
     pub wakes: Vec<ActorId>,
+    /// Datagrams that it was sent and that are not judged yet: position of the fact, and who tells it.
+    pub visited: Vec<(u64, ActorId)>,
     /// Sets it was in when it used io_uring: a worker may keep them.
     pub uring: Vec<u64>,
     pub ended_epoch: u64,
@@ -109,6 +111,8 @@ pub(super) struct Actor {
     /// Windows without audit up to its last fact, and whether it may have died in one.
     windows: u64,
     pub died_dark: bool,
+    /// It was killed in a call that made no task.
+    pub childless: bool,
     /// A clone that moved it, for a child that never spoke.
     pub expected: Option<u64>,
 }
@@ -135,11 +139,13 @@ impl Actor {
             left_softly: false,
             due: Vec::new(),
             wakes: Vec::new(),
+            visited: Vec::new(),
             uring: Vec::new(),
             ended_epoch: 0,
             last_position: 0,
             windows: 0,
             died_dark: false,
+            childless: false,
             expected: None,
         }
     }
@@ -346,13 +352,23 @@ impl Core {
                     _ => {}
                 }
             }
-            Act::Probe { .. } if self.ledger.dark => item.awaited = Awaited::Dark,
-            Act::Probe { .. } => item.awaited = Awaited::AwaitEvent,
+            Act::Probe { .. } | Act::Received { .. } if self.ledger.dark => item.awaited = Awaited::Dark,
+            Act::Probe { .. } | Act::Received { .. } => item.awaited = Awaited::AwaitEvent,
             Act::Reaped { child, .. } => item.over = self.over_with(*child),
             Act::End => {
                 actor.ended = true;
                 actor.ended_epoch = epoch;
                 self.ledger.alive.insert(id, true);
+            }
+            Act::Childless { of, .. } => {
+                // As if it had told so itself.
+                let of = *of;
+                let fact = item.fact.clone();
+                if let Some(killed) = self.ledger.actors.get_mut(&of) {
+                    killed.childless = true;
+                    let tid = killed.tid;
+                    self.ledger.failed.entry(tid).or_default().push((epoch, position, fact));
+                }
             }
             Act::Ids { .. } => self.figures.ids_told += 1,
             Act::Fence { .. } => {}
@@ -394,6 +410,12 @@ impl Core {
         let waits = matches!(item.awaited, Awaited::AwaitDefinition);
         let probe = match (&item.fact.act, &item.awaited) {
             (Act::Probe { kind, token, .. }, Awaited::AwaitEvent) => Some(probe_key(*kind, *token, pid)),
+            (Act::Received { token, by, .. }, Awaited::AwaitEvent) => {
+                if let Some(receiver) = self.ledger.actors.get_mut(by) {
+                    receiver.visited.push((position, id));
+                }
+                Some(probe_key(ProbeKind::Received, *token, pid))
+            }
             _ => None,
         };
         let fence = match item.fact.act {
@@ -527,6 +549,7 @@ pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u6
         ProbeKind::Abend | ProbeKind::IoUring => (kind, u64::from(pid)),
         // The log does not tell who logged it.
         ProbeKind::Packet | ProbeKind::NftPacket => (ProbeKind::Packet, token & 0xFF_FFFF),
+        ProbeKind::Sent | ProbeKind::Received => (kind, token & 0xFF_FFFF),
         _ => (kind, token),
     }
 }

@@ -46,13 +46,9 @@ impl Core {
         if actor.awaits_birth() && !self.fallback_birth(id) {
             return false;
         }
-        let Some(actor) = self.ledger.actors.get_mut(&id) else { return false };
+        let Some(actor) = self.ledger.actors.get(&id) else { return false };
         let Some(item) = actor.items.front() else { return false };
-        let busy: Vec<ActorId> = item.over.iter().copied().filter(|over| *over != id).collect();
-        let busy: Vec<ActorId> = busy
-            .into_iter()
-            .filter(|over| self.ledger.actors.get(over).is_some_and(|over| !over.items.is_empty()))
-            .collect();
+        let busy = self.waits_for(id, actor, item);
         if !busy.is_empty() {
             for over in busy {
                 if let Some(over) = self.ledger.actors.get_mut(&over)
@@ -67,6 +63,12 @@ impl Core {
         let Some(item) = actor.items.pop_front() else { return false };
         self.judge(&mut actor, &item);
         actor.last_position = item.position;
+        if let Act::Received { by, .. } = item.fact.act
+            && let Some(receiver) = self.ledger.actors.get_mut(&by)
+        {
+            receiver.visited.retain(|(position, _)| *position != item.position);
+            self.ledger.ready.push(by);
+        }
         self.emit(item);
         // A task that is over and judged goes; one that was killed stays to the fence, because it may
         // have done more than it could tell.
@@ -77,6 +79,23 @@ impl Core {
         let wakes = std::mem::take(&mut actor.wakes);
         self.ledger.ready.extend(wakes);
         false
+    }
+
+    /// Tasks that have a fact which must be judged before this one: those that are over by it, one that was sent a
+    /// datagram (it must be in the set that it was in then), and those that have sent one to this task.
+    fn waits_for(&self, id: ActorId, actor: &Actor, item: &Item) -> Vec<ActorId> {
+        let has_older = |other: &ActorId, than: u64| {
+            let first = self.ledger.actors.get(other).and_then(|other| other.items.front());
+            first.is_some_and(|first| first.position < than)
+        };
+        let over = item.over.iter().filter(|over| has_older(over, u64::MAX));
+        let receiver = match &item.fact.act {
+            Act::Received { by, .. } => Some(by),
+            _ => None,
+        };
+        let receiver = receiver.into_iter().filter(|receiver| has_older(receiver, item.position));
+        let senders = actor.visited.iter().filter(|(at, _)| *at < item.position).map(|(_, sender)| sender);
+        over.chain(receiver).chain(senders).copied().filter(|other| *other != id).collect()
     }
 
     /// A maker that is over and never told of the call leaves its last set to the child.
@@ -178,9 +197,10 @@ impl Core {
                 self.check_set(actor.hold, set, item, "at the probe");
                 self.judge_probe(actor, item, *kind, *token, set);
             }
+            Act::Received { token, by, netns } => self.judge_received(actor, item, *token, *by, *netns),
             Act::Ids { ids } => self.check_ids(actor.hold, ids, item),
             Act::Reaped { .. } => self.over(&item.over, item, actor),
-            Act::End | Act::Fence { .. } | Act::Audit(_) => {}
+            Act::Childless { .. } | Act::End | Act::Fence { .. } | Act::Audit(_) => {}
         }
         self.ledger.held.entry(item.fact.pid).or_default().add(actor.hold);
     }

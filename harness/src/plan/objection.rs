@@ -141,9 +141,13 @@ struct Place {
     waiting: Vec<String>,
     /// Namespaces that are held.
     pins: Vec<Pin>,
-    /// Outside the initial user namespace, or pid namespace.
+    /// Labels that a datagram can be sent to, and whether this task will be one.
+    listeners: Vec<String>,
+    listens: bool,
+    /// Outside the initial user, pid or network namespace.
     user: bool,
     pid: bool,
+    net: bool,
     thread: bool,
     /// Somebody's memory is shared without vfork: an exec would leave the maker waiting.
     lends_memory: bool,
@@ -217,6 +221,40 @@ impl Place {
                     "traces from inside a new pid namespace, where the other task has no number".into()
                 })
             }
+            Step::Listen {} => {
+                hold(self.net, number, || {
+                    "listens in the guest's own network namespace (hint: a spawn with `net`)".into()
+                })?;
+                self.listens = true;
+                Ok(())
+            }
+            Step::Datagram(datagram) => {
+                let target = &datagram.target;
+                hold(self.listeners.contains(target), number, || {
+                    format!(
+                        "sends to `{target}`, which is no label of an earlier task that listens (hint: `listen` inside it)"
+                    )
+                })
+            }
+            Step::Interrupt(step) => {
+                hold(matches!(step.call, SpawnCall::Clone | SpawnCall::Clone3), number, || {
+                    "is an interrupt of a call without flags (hint: clone, clone3)".into()
+                })?;
+                hold(!step.flags.is_empty() && step.hits > 0 && step.hits <= step.tries, number, || {
+                    "is an interrupt without flags or hits, or with fewer tries than hits".into()
+                })?;
+                hold(
+                    step.call == SpawnCall::Clone3 || !step.flags.contains(&NamespaceType::Time),
+                    number,
+                    || {
+                        "asks clone for a time namespace, whose bit is one of its exit signal (hint: clone3)"
+                            .into()
+                    },
+                )?;
+                hold(self.waiting.is_empty(), number, || {
+                    "is an interrupt in a task with labelled children, which it would reap".into()
+                })
+            }
             Step::Every(_) => hold(false, number, || "is `every`, which is written out before".into()),
             Step::Absent(_) => {
                 hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
@@ -231,6 +269,8 @@ impl Place {
             pins: self.pins.clone(),
             user: self.user || flags.contains(&NamespaceType::User),
             pid: self.pid || flags.contains(&NamespaceType::Pid),
+            net: self.net || flags.contains(&NamespaceType::Net),
+            listeners: self.listeners.clone(),
             init: flags.contains(&NamespaceType::Pid),
             doomed_with_all: self.doomed_with_all,
             ..Self::default()
@@ -291,6 +331,9 @@ impl Place {
             hold(!reserved, number, || format!("has the label `{label}`, which means another task already"))?;
             self.labels.push(label.clone());
             self.waiting.push(label.clone());
+            if inside.listens {
+                self.listeners.push(label.clone());
+            }
         }
         Ok(())
     }
@@ -301,7 +344,9 @@ impl Place {
         hold(unknown & nstrail_wire::namespace::CLONE_NEW_ALL == 0, number, || {
             "has namespace types among its unknown bits (hint: name them in flags)".into()
         })?;
-        self.user |= unshare.expect.is_none() && unshare.flags.contains(&NamespaceType::User);
+        let gets = |r#type| unshare.expect.is_none() && unshare.flags.contains(&r#type);
+        self.user |= gets(NamespaceType::User);
+        self.net |= gets(NamespaceType::Net);
         Ok(())
     }
 
@@ -324,7 +369,9 @@ impl Place {
         hold(known || matches!(setns.by, JoinBy::OrdinaryFile | JoinBy::ClosedFile), number, || {
             format!("joins `{target}`, which is no label of an earlier task (hint: or `self`, `init`)")
         })?;
-        self.user |= setns.expect.is_none() && setns.types.contains(&NamespaceType::User);
+        let joins = |r#type| setns.expect.is_none() && setns.types.contains(&r#type);
+        self.user |= joins(NamespaceType::User);
+        self.net |= joins(NamespaceType::Net) && target != "init";
         Ok(())
     }
 
@@ -381,6 +428,9 @@ impl Place {
     fn probe(&self, kind: ProbeKind, number: u32) -> Verdict {
         hold(kind != ProbeKind::Ptrace, number, || {
             "is a probe Ptrace, which needs a task to attach to (hint: the step `trace`)".into()
+        })?;
+        hold(!matches!(kind, ProbeKind::Sent | ProbeKind::Received), number, || {
+            format!("is a probe {kind:?}, which needs a task to send to (hint: the step `datagram`)")
         })?;
         let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange);
         hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {

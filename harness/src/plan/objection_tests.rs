@@ -60,6 +60,21 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "spawn = { call = \"clone\", flags = [\"pid\"], inside = [{ probe = \"config_change\" }] }",
             "initial pid namespace",
         ),
+        ("probe = \"sent\"", "the step `datagram`"),
+        ("listen = {}", "own network namespace"),
+        (
+            "spawn = { call = \"fork\", inside = [{ spawn = { call = \"clone3\", flags = [\"net\"], label = \"a\" } }, \
+             { datagram = { target = \"a\" } }] }",
+            "step 3 sends to `a`",
+        ),
+        ("interrupt = { call = \"fork\", flags = [\"net\"], hits = 1, tries = 9 }", "without flags"),
+        ("interrupt = { call = \"clone3\", flags = [\"net\"], hits = 9, tries = 1 }", "fewer tries"),
+        ("interrupt = { call = \"clone\", flags = [\"time\"], hits = 1, tries = 9 }", "exit signal"),
+        (
+            "spawn = { call = \"fork\", inside = [{ spawn = { call = \"fork\", label = \"a\" } }, \
+             { interrupt = { call = \"clone3\", flags = [\"net\"], hits = 1, tries = 9 } }] }",
+            "would reap",
+        ),
         ("every = { call = \"clone3\", types = [] }", "set of 0 types"),
         ("every = { call = \"setns\", types = [\"uts\"] }", "a setns without one"),
         ("every = { call = \"clone\", types = [\"time\"] }", "exit signal"),

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 15] = [
+pub const EMBEDDED: [(&str, &str); 17] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -29,12 +29,14 @@ pub const EMBEDDED: [(&str, &str); 15] = [
     ("refused", include_str!("scenarios/refused.toml")),
     ("filters", include_str!("scenarios/filters.toml")),
     ("siblings", include_str!("scenarios/siblings.toml")),
+    ("veth", include_str!("scenarios/veth.toml")),
+    ("killed", include_str!("scenarios/killed.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 13;
+const DEFAULTS: usize = 15;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -182,7 +184,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, veth, killed, storm, churn-short"
             ),
             "{message}"
         );

@@ -35,6 +35,9 @@ pub fn title(step: &Step) -> String {
         Step::Pin(pin) => words(&format!("pin {} of {}:", pin.name, pin.target), &pin.types),
         Step::Unpin { name } => format!("unpin {name}"),
         Step::Trace(trace) => format!("trace {}", trace.target),
+        Step::Listen {} => "listen".to_owned(),
+        Step::Datagram(datagram) => format!("datagram to {}", datagram.target),
+        Step::Interrupt(step) => words(&format!("kill in the middle of {:?}", step.call), &step.flags),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use nstrail_audit::NsidOp;
-use nstrail_wire::fact::{Act, ActorId, AuditFact, Call, Fact, Outcome};
+use nstrail_wire::fact::{Act, ActorId, AuditFact, Call, Fact, Outcome, ProbeKind};
 use nstrail_wire::namespace::{CLONE_NEW_ALL, CLONE_THREAD, NamespaceEntry, NamespaceSet};
 
 use super::actor::Actor;
@@ -323,7 +323,15 @@ impl Lineage {
         self.try_close(child);
     }
 
-    fn probe(&mut self, fact: &Fact, attribution: Option<Attribution>, mut line: Line, seen: &NamespaceSet) {
+    /// `inside` is the task in whose network namespace a packet is.
+    fn probe(
+        &mut self,
+        fact: &Fact,
+        attribution: Option<Attribution>,
+        mut line: Line,
+        seen: &NamespaceSet,
+        inside: ActorId,
+    ) {
         let membership = self.actor(fact.actor).membership.clone();
         match attribution {
             None => {
@@ -338,7 +346,8 @@ impl Lineage {
                 };
                 if let Some(inum) = attribution.netns {
                     let at = membership.id().map_or(u64::MAX, |id| id.saturating_add(1));
-                    let netns = membership.netns(inum).cloned();
+                    let netns =
+                        self.actors.get(&inside).and_then(|actor| actor.membership.netns(inum)).cloned();
                     let netns = netns.unwrap_or_else(|| self.incarnations.join("net", inum, at));
                     line.text(" of net:").name(&netns);
                 }
@@ -450,7 +459,13 @@ impl JoinedSink for Lineage {
             Act::Probe { kind, set, .. } => {
                 self.enter_step(fact);
                 let line = Line::new(format!("probe {}", words::probe(*kind)));
-                self.probe(fact, item.attribution, line, set);
+                self.probe(fact, item.attribution, line, set, fact.actor);
+            }
+            Act::Received { by, .. } => {
+                self.enter_step(fact);
+                let line = Line::new(words::probe(ProbeKind::Received));
+                // It says nothing about the sender's own set.
+                self.probe(fact, item.attribution, line, &NamespaceSet::default(), *by);
             }
             Act::Reaped { child, status, .. } => self.reaped(*child, *status),
             Act::End => {
@@ -461,6 +476,9 @@ impl JoinedSink for Lineage {
                 self.enter_step(fact);
                 let line = Line::new(if *enabled { "audit on" } else { "audit off" });
                 self.actor(fact.actor).tell(line);
+            }
+            Act::Childless { .. } => {
+                self.actor(fact.actor).tell(Line::new("it was in a call that made no task"))
             }
             Act::Fence { .. } | Act::Audit(_) | Act::Ids { .. } => {}
         }

@@ -107,6 +107,8 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::IoUring => "io_uring",
         ProbeKind::Abend => "abend",
         ProbeKind::Ptrace => "ptrace",
+        ProbeKind::Sent => "datagram",
+        ProbeKind::Received => "datagram that came in",
     }
 }
 

@@ -77,6 +77,12 @@ pub enum Act {
     /// The ids that the kernel gives for the task's own namespaces (NS_GET_ID), asked for after a probe. Told
     /// only where the kernel has such ids.
     Ids { ids: NamespaceIds },
+    /// The datagram of the [`ProbeKind::Sent`] before has come in at the network namespace of another task, which
+    /// was waiting in it ([`Datagram`](crate::step::Datagram)). NETFILTER_PKT (1324) by nftables in PREROUTING: `mark=0x2`
+    /// and the same `daddr=`.
+    Received { token: u64, by: ActorId, netns: u32 },
+    /// The task `of`, which was reaped before, was killed in a call that makes a task, and has left none: the call failed.
+    Childless { of: ActorId, call: Call },
 }
 
 /// The system call that an operation used.
@@ -131,13 +137,18 @@ pub enum ProbeKind {
     /// SYSCALL (1300) by an `always,exit` rule on ptrace: `a2=6e737472` (hex), `a3=TOKEN` (hex). Of a step
     /// [`Trace`](crate::step::Step::Trace) only: it needs a task to attach to.
     Ptrace,
+    /// NETFILTER_PKT (1324) by nftables in OUTPUT: `mark=0x1` and `daddr=` 10.B.C.D, B.C.D being TOKEN's low 24 bits. Of a
+    /// step [`Datagram`](crate::step::Datagram) only: it needs somebody to send to.
+    Sent,
+    /// How an [`Act::Received`] is told apart from its [`ProbeKind::Sent`]; no fact has it.
+    Received,
 }
 
 impl ProbeKind {
     /// Whether it is a packet, which the kernel may log on behalf of no task.
     #[must_use]
     pub const fn is_packet(self) -> bool {
-        matches!(self, Self::Packet | Self::NftPacket)
+        matches!(self, Self::Packet | Self::NftPacket | Self::Sent | Self::Received)
     }
 }
 

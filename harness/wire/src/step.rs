@@ -65,6 +65,13 @@ pub enum Step {
     Absent(Absent),
     /// Attach to a labelled task by ptrace, and let it go: an audit event with a token, about another task.
     Trace(Trace),
+    /// Make ready for datagrams from other tasks, in the task's own network namespace (which must be a new one): they
+    /// are logged on their way in. Whoever has a label and has done this can be sent to.
+    Listen {},
+    /// Send a datagram to another task, through a pair of network devices that joins the two network namespaces.
+    Datagram(Datagram),
+    /// End tasks by a fatal signal in the middle of a call that makes a task.
+    Interrupt(Interrupt),
 }
 
 impl Step {
@@ -356,6 +363,27 @@ pub struct Trace {
     pub target: String,
     #[serde(default)]
     pub expect: Option<Errno>,
+}
+
+/// See [`Step::Interrupt`]. Each try is a plain fork that makes the call and is killed by a timer meanwhile. The moment is left to chance, within
+/// the time that such a call takes: the kernel looks for a fatal signal when the namespaces are made already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupt {
+    pub call: SpawnCall,
+    pub flags: Vec<NamespaceType>,
+    /// Calls that must be cut off, so that the killed task leaves no child.
+    pub hits: u32,
+    /// Tries after which the scenario gives up.
+    pub tries: u32,
+}
+
+/// See [`Step::Datagram`]. Logged twice: where it leaves and, in a softirq, where it comes in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Datagram {
+    /// The label of a task that has done [`Step::Listen`].
+    pub target: String,
 }
 
 /// See [`Step::Repeat`].

@@ -110,6 +110,15 @@ fn id(directory: RawFd, name: &CStr) -> io::Result<Option<u64>> {
     }
 }
 
+/// The inode number of an open file of nsfs.
+pub fn inum_of(file: RawFd) -> io::Result<u32> {
+    // SAFETY: all-zero is a valid `stat`, and the call fills it.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable.
+    inherited::check(unsafe { libc::fstat(file, &raw mut stat) }.into())?;
+    u32::try_from(stat.st_ino).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
 /// The number in a link `TYPE:[NUMBER]`; 0 if there is none to read.
 fn inum(directory: RawFd, name: &CStr) -> io::Result<u32> {
     let mut room = [0; 64];

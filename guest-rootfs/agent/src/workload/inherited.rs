@@ -14,8 +14,10 @@ pub const PROC: RawFd = 103;
 pub const EXECUTABLE: RawFd = 104;
 /// A pidfd of the agent's main task.
 pub const MAIN: RawFd = 105;
+/// The socket of a task that listens for datagrams; others borrow it by this number.
+pub const RECEIVER: RawFd = 106;
 
-/// Opens all of them but [`SHARED`].
+/// Opens [`PROC`], [`EXECUTABLE`] and [`MAIN`].
 pub fn open() -> io::Result<()> {
     for (path, flags, to) in
         [(c"/proc", libc::O_PATH | libc::O_DIRECTORY, PROC), (c"/proc/self/exe", libc::O_PATH, EXECUTABLE)]

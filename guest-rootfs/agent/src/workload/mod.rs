@@ -5,7 +5,7 @@
 //! done by a *stage*: a plain fork of the main task, single-threaded whatever the main task is, and gone before
 //! the next control step. Everything else descends from a stage.
 //!
-//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`]: their ends; [`moves`], [`exec`]: moving;
+//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
 //! - [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
@@ -17,6 +17,7 @@ mod death;
 mod error;
 mod exec;
 mod inherited;
+mod interrupt;
 mod moves;
 mod nest;
 mod packet;

@@ -51,7 +51,9 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
         ProbeKind::IoUring => uring::make_directory(token)?,
         ProbeKind::Abend => {}
-        ProbeKind::Ptrace => return Err(StepError::Scenario("a ptrace needs a target: the step `trace`")),
+        ProbeKind::Ptrace | ProbeKind::Sent | ProbeKind::Received => {
+            return Err(StepError::Scenario("a probe of another task: the steps `trace` and `datagram`"));
+        }
     }
     task.tell(Act::Probe { kind, token, set: task.set })?;
     match census::ids().map_err(StepError::call("NS_GET_ID"))? {

@@ -36,6 +36,9 @@ struct Foundling {
 pub struct Shared {
     /// Sets made: successful calls with a namespace type, and implicit moves.
     pub containers: AtomicU64,
+    /// The task that a call on trial is about to make ([`Trial`](super::spawn::Trial)), and how long the call took, in nanoseconds.
+    pub attempted: AtomicU64,
+    pub took: AtomicU64,
     /// Times that the PID counter was seen to wrap around.
     pub rollovers: AtomicU64,
     error_state: AtomicU32,

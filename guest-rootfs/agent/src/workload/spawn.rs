@@ -10,6 +10,7 @@ use std::{
     os::fd::RawFd,
     ptr,
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use nstrail_wire::{
@@ -45,7 +46,7 @@ pub struct Label {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LabelKind {
     /// A task: its number in the initial pid namespace.
-    Task { tid: u32, pidfd: RawFd },
+    Task { actor: ActorId, tid: u32, pidfd: RawFd },
     /// Namespaces that are held, each by a file.
     Pinned(Vec<(NamespaceType, RawFd)>),
     /// Namespaces that are held, each by a mount.
@@ -60,12 +61,20 @@ pub struct Make {
     pub flags: u64,
     pub fault: Option<Fault>,
     pub cgroup: RawFd,
+    pub trial: Option<Trial>,
+}
+
+/// A call that may be its maker's last: what becomes of it is told by [`Shared`](super::shared::Shared).
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// A SIGALRM, so long after the call began, ends its maker.
+    pub alarm: Option<Duration>,
 }
 
 impl Make {
     /// A call with namespace types and nothing else.
     pub fn plain(call: SpawnCall, types: &[NamespaceType]) -> Self {
-        Self { call, flags: bits(types), fault: None, cgroup: -1 }
+        Self { call, flags: bits(types), fault: None, cgroup: -1, trial: None }
     }
 
     /// The flags as the ledger has them: vfork implies two.
@@ -76,7 +85,8 @@ impl Make {
         }
     }
 
-    const fn told_call(&self) -> Call {
+    /// The call as the ledger has it.
+    pub const fn told_call(&self) -> Call {
         match self.call {
             SpawnCall::Clone => Call::Clone,
             SpawnCall::Clone3 => Call::Clone3,
@@ -140,12 +150,11 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         flags: bits(&spawn.flags) | others,
         fault: spawn.fault,
         cgroup: cgroup.as_ref().map_or(PROC, Cgroup::fd),
+        trial: None,
     };
     let leaves = foundlings(&spawn.inside);
     if leaves > 0 {
-        // SAFETY: plain system call without pointers.
-        let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        inherited::check(result.into()).map_err(StepError::call("PR_SET_CHILD_SUBREAPER"))?;
+        become_subreaper()?;
     }
     let body = |child: &mut Task| child.walk(&spawn.inside, number + 1);
     if let Some(name) = &spawn.label {
@@ -179,6 +188,25 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
     cgroup.map_or(Ok(()), Cgroup::remove)
 }
 
+/// A SIGALRM for the calling process.
+fn set_alarm(after: Duration) -> Result<(), StepError> {
+    let value = libc::timeval {
+        tv_sec: after.as_secs() as libc::time_t,
+        tv_usec: libc::suseconds_t::from(after.subsec_micros().max(1)),
+    };
+    let once = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: `once` is readable, and no former value is asked for.
+    let result = unsafe { libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &raw const once, 0) };
+    inherited::check(result).map(drop).map_err(StepError::call("setitimer"))
+}
+
+/// Whoever is left behind below becomes a child of the calling task.
+pub fn become_subreaper() -> Result<(), StepError> {
+    // SAFETY: plain system call without pointers.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    inherited::check(result.into()).map(drop).map_err(StepError::call("PR_SET_CHILD_SUBREAPER"))
+}
+
 /// Makes a task that stays when it has done its steps, under a name.
 pub fn make_labelled(
     task: &mut Task,
@@ -193,7 +221,8 @@ pub fn make_labelled(
         ready.await_byte()?;
         inherited::close(release.read);
         let (actor, local_pid) = (made.actor, made.local_pid);
-        let kind = LabelKind::Task { tid: task.stage.shared.tid(actor), pidfd: pidfd_open(local_pid)? };
+        let kind =
+            LabelKind::Task { actor, tid: task.stage.shared.tid(actor), pidfd: pidfd_open(local_pid)? };
         task.labels.push(Label { name: name.to_owned(), kind });
         task.kept.push(Kept { label: name.to_owned(), actor, local_pid, release: release.write });
     }
@@ -249,9 +278,21 @@ pub fn make_child(
     let pid_one: i32 = 1;
     let arguments = clone_args(make, &mut pidfd, &pid_one);
     let raw = raw_call(make, &arguments);
+    let shared = task.stage.shared;
+    if let Some(trial) = make.trial {
+        shared.attempted.store(actor.0, Ordering::Release);
+        if let Some(alarm) = trial.alarm {
+            set_alarm(alarm)?;
+        }
+    }
+    let began = Instant::now();
     // SAFETY: `enter` takes a cradle; it lives until the child is done with it, as the child has a copy or
     // its maker waits below; a stack is there if memory is shared.
     let result = unsafe { make_task(raw, stack.as_ref(), enter, ptr::from_ref(&cradle).cast::<c_void>()) };
+    if make.trial.is_some() {
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        shared.took.store(took, Ordering::Release);
+    }
     let outcome = match i32::try_from(result) {
         Ok(errno) if errno < 0 => Outcome::Failed { errno: -errno },
         Ok(pid) => Outcome::Child { actor, tid: if task.counts_from_init() { pid as u32 } else { 0 } },

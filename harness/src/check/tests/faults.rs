@@ -883,3 +883,100 @@ fn a_packet_that_does_not_lead_to_its_sender_is_caught() {
     });
     assert!(wrong.contains(&Invariant::G8Map) && wrong.contains(&Invariant::G2List), "{wrong:?}");
 }
+
+#[test]
+fn a_datagram_between_namespaces_is_checked_at_both_ends() {
+    let net = NamespaceType::Net.flag();
+    let damaged = |damage: &dyn Fn(&mut Sim)| {
+        let mut sim = Sim::new();
+        let receiver = sim.clone(0, Call::Clone3, net);
+        let sender = sim.clone(0, Call::Clone3, net);
+        sim.datagram(sender, receiver);
+        for task in [sender, receiver] {
+            sim.exit(task, true);
+            sim.reap(task, 0);
+        }
+        sim.finish();
+        damage(&mut sim);
+        let found: Vec<Invariant> = check_sim(&sim).counts.into_keys().collect();
+        if let [invariant] = found[..] {
+            assert_same_in_any_interleaving(&sim, invariant);
+        }
+        found
+    };
+    let line = |sim: &Sim, mark: &str| at(sim, |line| line.body.contains(mark));
+    let netns = |sim: &Sim, mark: &str| {
+        let serial = sim.log[line(sim, mark)].serial;
+        at(sim, |line| line.serial == serial && line.kind == 1342)
+    };
+    assert_eq!(damaged(&|_| ()), []);
+    // One end's namespace for the other's.
+    for (of, taken) in [("mark=0x1", "mark=0x2"), ("mark=0x2", "mark=0x1")] {
+        let swap = damaged(&|sim| {
+            let body = sim.log[netns(sim, taken)].body.clone();
+            let at = netns(sim, of);
+            sim.log[at].body = body;
+        });
+        assert_eq!(swap, [Invariant::G8Right], "{of}");
+        let missing = damaged(&|sim| {
+            let serial = sim.log[line(sim, of)].serial;
+            sim.log.retain(|line| line.serial != serial);
+        });
+        assert_eq!(missing, [Invariant::G7Probe], "{of}");
+    }
+    // The sender's id where a softirq acts, and the receiver's where the sender does.
+    let softirq = damaged(&|sim| {
+        let at = netns(sim, "mark=0x2");
+        let serial = sim.log[at].serial;
+        sim.log.insert(at + 1, Line { kind: 1341, serial, body: "auditnsid=0x3".to_owned() });
+    });
+    assert_eq!(softirq, [Invariant::G7Right]);
+    let other = damaged(&|sim| {
+        let serial = sim.log[line(sim, "mark=0x1")].serial;
+        let at = at(sim, |line| line.serial == serial && line.kind == 1341);
+        sim.log[at].body = "auditnsid=0x2".to_owned();
+    });
+    assert_eq!(other, [Invariant::G7Right]);
+    // Neither end leads to whom it belongs to.
+    for (mark, set) in [("mark=0x1", "0x3"), ("mark=0x2", "0x2")] {
+        let released = damaged(&|sim| {
+            let release = format!("auditnsid={set} res");
+            let release = at(sim, |line| line.body.contains("op=release") && line.body.contains(&release));
+            let release = sim.log.remove(release);
+            let at = line(sim, mark);
+            sim.log.insert(at, release);
+        });
+        assert!(released.contains(&Invariant::G8Map), "{mark}: {released:?}");
+    }
+}
+
+#[test]
+fn a_record_of_a_clone_that_a_signal_cut_off_is_caught() {
+    let mut sim = Sim::new();
+    let killer = sim.clone(0, Call::Fork, 0);
+    sim.go_on(0);
+    let victim = sim.clone(killer, Call::Fork, 0);
+    sim.go_on(killer);
+    let child = sim.clone(victim, Call::Clone3, NamespaceType::Uts.flag());
+    sim.tasks[victim].word = None;
+    sim.exit(victim, false);
+    sim.reap(victim, 9);
+    // Given to the one who has killed its maker.
+    sim.tasks[child].parent = killer;
+    sim.exit(child, true);
+    sim.reap(child, 0);
+    sim.exit(killer, true);
+    sim.reap(killer, 0);
+    sim.finish();
+    let found = |sim: &Sim| check_sim(sim).counts.into_keys().collect::<Vec<_>>();
+    assert_eq!(found(&sim), [], "a maker that is killed after the call");
+
+    // The child was never there.
+    let (child, of) = (sim.tasks[child].actor, sim.tasks[victim].actor);
+    sim.ledger.retain(|fact| fact.actor != child);
+    let reaped = |act: &Act| matches!(act, Act::Reaped { child: reaped, .. } if *reaped == child);
+    let at = sim.ledger.iter().position(|fact| reaped(&fact.act)).unwrap();
+    sim.ledger[at].act = Act::Childless { of, call: Call::Clone3 };
+    assert_eq!(found(&sim), [Invariant::G6Silence]);
+    assert_same_in_any_interleaving(&sim, Invariant::G6Silence);
+}

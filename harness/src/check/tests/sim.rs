@@ -49,7 +49,7 @@ pub struct Task {
     number: u32,
     /// End of a clone's event, and the word about it: they come when the task goes on.
     tail: Option<(u32, Option<u64>)>,
-    word: Option<Act>,
+    pub word: Option<Act>,
 }
 
 #[derive(Debug)]
@@ -515,11 +515,31 @@ impl Sim {
                 self.attribute(serial, id);
                 return token;
             }
+            ProbeKind::Sent | ProbeKind::Received => unreachable!("a datagram has two ends"),
         }
         self.tell(task, Act::Probe { kind, token, set });
         if let Some(ids) = self.ids(set) {
             self.tell(task, Act::Ids { ids });
         }
+        token
+    }
+
+    /// A datagram to the network namespace of another task.
+    pub fn datagram(&mut self, task: usize, to: usize) -> u64 {
+        self.go_on(task);
+        self.next_token += 1;
+        let token = self.next_token;
+        let (id, set) = (self.id_of(task), self.census(task));
+        let (near, far) = (set.get(NamespaceEntry::Net), self.census(to).get(NamespaceEntry::Net));
+        let [.., b, c, d] = token.to_be_bytes();
+        for (mark, net, id) in [(1, near, id), (2, far, None)] {
+            let serial = self.serial();
+            self.push(1324, serial, format!("mark={mark:#x} saddr=192.0.2.1 daddr=10.{b}.{c}.{d} proto=17"));
+            self.push(1342, serial, format!("netns=net:{net}"));
+            self.attribute(serial, id);
+        }
+        self.tell(task, Act::Probe { kind: ProbeKind::Sent, token, set });
+        self.tell(task, Act::Received { token, by: self.tasks[to].actor, netns: far });
         token
     }
 
@@ -701,6 +721,10 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
         8 if task != 0 && !sim.tasks[task].thread && !sim.has_threads(task) => sim.exec(task),
         9 => sim.fail(task, Call::Unshare, types),
         10..=12 => {
+            if choice[3] >= 0xF0 {
+                sim.datagram(task, target);
+                return;
+            }
             let kinds = [
                 ProbeKind::UserMessage,
                 ProbeKind::Syscall,

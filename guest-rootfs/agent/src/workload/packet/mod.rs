@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One packet through netfilter that is logged to audit, in the network namespace of the task (which must be a new one).
+//! Packets through netfilter that are logged to audit: one that stays in the network namespace of the task (which must be a
+//! new one), and one from there to another ([`datagram`]).
 //!
-//! The rule stands in INPUT, because a packet is received in a softirq, on behalf of no task: what CONTRACT.md G8 is about.
+//! The rule of the first stands in INPUT, because a packet is received in a softirq, on behalf of no task: what CONTRACT.md G8
+//! is about.
 
+pub mod datagram;
+mod link;
 mod nftables;
+mod request;
 mod xtables;
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{FromRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -26,10 +31,10 @@ pub enum Logger {
 
 /// Sends a datagram to 127.B.C.D, the token's low 24 bits, and waits until it has come in.
 pub fn send(logger: Logger, token: u64) -> Result<(), StepError> {
-    bring_loopback_up().map_err(StepError::call("loopback"))?;
+    link::bring_loopback_up().map_err(StepError::call("loopback"))?;
     match logger {
         Logger::Xtables => xtables::add_rule().map_err(StepError::call("IPT_SO_SET_REPLACE"))?,
-        Logger::Nftables => nftables::add_rule().map_err(StepError::call("NFT_MSG_NEWRULE"))?,
+        Logger::Nftables => nftables::add(nftables::INPUT).map_err(StepError::call("NFT_MSG_NEWRULE"))?,
     }
     let [_, _, _, _, _, b, c, d] = token.to_be_bytes();
     exchange(Ipv4Addr::new(127, b, c, d)).map_err(StepError::call("datagram"))
@@ -48,17 +53,4 @@ fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::
     let fd = inherited::check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) }.into())?;
     // SAFETY: as above.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-fn bring_loopback_up() -> io::Result<()> {
-    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    // SAFETY: all-zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: `request` is what the call takes.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    inherited::check(result.into()).map(drop)
 }
