@@ -15,9 +15,9 @@ run: setup release
 matrix: setup release
 	$(NSTRAIL) matrix --config plain $(ARGS)
 
-# The debug options: eight more kernels, each of them slower than a plain one
+# The debug options: ten more kernels, each of them slower than a plain one
 matrix-debug: setup release
-	$(NSTRAIL) matrix --config lockdep,kasan,kcsan,kmemleak $(ARGS)
+	$(NSTRAIL) matrix --config lockdep,kasan,kcsan,kmemleak,faults $(ARGS)
 
 # Every patch of the series by itself; most of an hour from an empty cache, so it is no part of `make test`
 each-patch: setup-dev

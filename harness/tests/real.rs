@@ -105,6 +105,19 @@ fn a_second_run_compiles_nothing_and_says_so() {
 }
 
 #[test]
+fn a_scenario_whose_kernel_lacks_a_symbol_is_skipped_and_says_which() {
+    let _machine = machine();
+    let out = tempfile::tempdir().unwrap();
+    let output = expect(8, out.path(), &["run", "no-memory"]);
+    let summary = summary(out.path());
+    let skipped = scenario(&summary, "no-memory");
+    assert_eq!(skipped["outcome"], "skipped");
+    let reason = "the kernel is built without CONFIG_FAILSLAB=y, CONFIG_FAULT_INJECTION_DEBUG_FS=y";
+    assert_eq!(skipped["reason"], reason);
+    assert!(text(&output.stdout).contains(reason), "{}", text(&output.stdout));
+}
+
+#[test]
 fn the_unpatched_kernel_fails_because_it_logs_no_auditnsid() {
     let _machine = machine();
     let out = tempfile::tempdir().unwrap();

@@ -70,6 +70,20 @@ impl Mount {
     }
 }
 
+/// Where [`mount_debugfs`] mounts.
+pub const DEBUGFS: &str = "/sys/kernel/debug";
+
+/// Mounts debugfs, unless it is mounted already.
+///
+/// # Errors
+/// What the kernel says: it may be built without it.
+pub fn mount_debugfs() -> io::Result<()> {
+    match mount(c"none", DEBUGFS, c"debugfs", 0, None) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        result => result,
+    }
+}
+
 /// `mount(2)`.
 ///
 /// # Errors

@@ -36,7 +36,7 @@ pub use checkpatch::{CheckpatchError, checkpatch};
 pub use config::{ConfigError, MissingSymbol, PresentSymbol};
 pub use digest::Hash;
 pub use event::{BuildEvent, Events};
-pub use fragment::{Absent, BASE, Fragment, FragmentError, Fragments, Request};
+pub use fragment::{Absent, BASE, DotConfig, Fragment, FragmentError, Fragments, Request};
 pub use image::{BuildTimes, ImageKey, KernelImage};
 pub use kconfig::Blame;
 pub use lock::LockError;

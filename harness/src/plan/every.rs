@@ -50,7 +50,7 @@ fn spawn(every: &Every, types: Vec<NamespaceType>) -> Step {
     let (call, flags, first) = match every.call {
         EveryCall::Clone => (SpawnCall::Clone, types, None),
         EveryCall::Clone3 => (SpawnCall::Clone3, types, None),
-        EveryCall::Unshare => move_to(Step::Unshare(Unshare { flags: types, unknown: 0, expect: None })),
+        EveryCall::Unshare => move_to(Step::Unshare(unshare(types))),
         EveryCall::Setns => move_to(Step::Setns(Setns {
             types,
             target: every.target.clone().unwrap_or_default(),
@@ -61,6 +61,10 @@ fn spawn(every: &Every, types: Vec<NamespaceType>) -> Step {
     };
     let inside = first.into_iter().chain(every.inside.iter().cloned()).collect();
     Step::Spawn(Spawn { inside, ..Spawn::plain(call, flags) })
+}
+
+const fn unshare(flags: Vec<NamespaceType>) -> Unshare {
+    Unshare { flags, unknown: 0, empty_mntns: false, expect: None }
 }
 
 #[cfg(test)]
@@ -103,7 +107,7 @@ mod tests {
         let Step::Spawn(last) = &steps[2] else { panic!("{steps:?}") };
         let both = vec![NamespaceType::Uts, NamespaceType::Ipc];
         assert_eq!(last.call, SpawnCall::Fork);
-        assert_eq!(last.inside[0], Step::Unshare(Unshare { flags: both, unknown: 0, expect: None }));
+        assert_eq!(last.inside[0], Step::Unshare(unshare(both)));
         assert_eq!(last.inside.len(), 2);
     }
 

@@ -10,8 +10,8 @@ use nstrail_wire::{
     rule::{Rule, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
-        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, Repeat, RuleStep, Setns, Spawn, SpawnCall,
-        SpawnFlag, Step, Unshare, Web,
+        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, PinBy, Repeat, RuleStep, Setns, Spawn,
+        SpawnCall, SpawnFlag, Step, Unshare, Web,
     },
 };
 use thiserror::Error;
@@ -255,6 +255,25 @@ impl Place {
                     "is an interrupt in a task with labelled children, which it would reap".into()
                 })
             }
+            Step::NoMemory(step) => {
+                hold((step.call == EveryCall::Setns) == step.target.is_some(), number, || {
+                    "has a target that is not joined, or is a setns without one".into()
+                })?;
+                if let Some(target) = &step.target {
+                    hold(self.labels.contains(target), number, || {
+                        format!("joins `{target}`, which is no label of an earlier task")
+                    })?;
+                }
+                hold(!step.flags.is_empty(), number, || "asks for no namespace".into())?;
+                hold(
+                    step.call != EveryCall::Clone || !step.flags.contains(&NamespaceType::Time),
+                    number,
+                    || {
+                        "asks clone for a time namespace, whose bit is one of its exit signal (hint: clone3)"
+                            .into()
+                    },
+                )
+            }
             Step::Every(_) => hold(false, number, || "is `every`, which is written out before".into()),
             Step::Absent(_) => {
                 hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
@@ -340,6 +359,9 @@ impl Place {
 
     fn unshare(&mut self, unshare: &Unshare, number: u32) -> Verdict {
         hold(!unshare.flags.is_empty() || unshare.unknown != 0, number, || "unshares nothing".into())?;
+        hold(!unshare.empty_mntns || unshare.flags.contains(&NamespaceType::Mnt), number, || {
+            "asks for an empty mount namespace without `mnt`".into()
+        })?;
         let unknown = u64::from(unshare.unknown);
         hold(unknown & nstrail_wire::namespace::CLONE_NEW_ALL == 0, number, || {
             "has namespace types among its unknown bits (hint: name them in flags)".into()
@@ -398,6 +420,13 @@ impl Place {
     fn pin(&mut self, pin: &Pin, number: u32) -> Verdict {
         let (name, target) = (&pin.name, &pin.target);
         hold(!pin.types.is_empty(), number, || "pins nothing".into())?;
+        let new = matches!(pin.by, PinBy::OpenTree | PinBy::Fsmount);
+        hold(!new || pin.types == [NamespaceType::Mnt] && target == "self", number, || {
+            format!(
+                "pins by {:?}, which makes a mount namespace of the task's own (hint: types = [\"mnt\"], target = \"self\")",
+                pin.by
+            )
+        })?;
         hold(target == "self" || self.labels.contains(target), number, || {
             format!("pins namespaces of `{target}`, which is no label of an earlier task (hint: or `self`)")
         })?;
@@ -478,6 +507,9 @@ fn check_call(spawn: &Spawn, number: u32) -> Verdict {
     })?;
     hold(clone3 || !has(SpawnFlag::IntoCgroup), number, || {
         "passes `into_cgroup` to another call than clone3".into()
+    })?;
+    hold(!has(SpawnFlag::EmptyMntns) || clone3 && spawn.flags.contains(&NamespaceType::Mnt), number, || {
+        "passes `empty_mntns` to another call than clone3, or without `mnt`".into()
     })?;
     let fits = match spawn.fault {
         None => true,

@@ -75,6 +75,23 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
              { interrupt = { call = \"clone3\", flags = [\"net\"], hits = 1, tries = 9 } }] }",
             "would reap",
         ),
+        ("no_memory = { call = \"setns\", flags = [\"uts\"], at_most = 9 }", "a setns without one"),
+        (
+            "no_memory = { call = \"setns\", flags = [\"uts\"], target = \"pod\", at_most = 9 }",
+            "`pod`, which is no label",
+        ),
+        ("no_memory = { call = \"clone3\", flags = [], at_most = 9 }", "asks for no namespace"),
+        ("no_memory = { call = \"clone\", flags = [\"time\"], at_most = 9 }", "exit signal"),
+        (
+            "pin = { name = \"a\", target = \"self\", types = [\"uts\"], by = \"fsmount\" }",
+            "makes a mount namespace",
+        ),
+        (
+            "spawn = { call = \"clone\", flags = [\"mnt\"], with = [\"empty_mntns\"] }",
+            "another call than clone3",
+        ),
+        ("spawn = { call = \"clone3\", with = [\"empty_mntns\"] }", "without `mnt`"),
+        ("unshare = { flags = [\"uts\"], empty_mntns = true }", "without `mnt`"),
         ("every = { call = \"clone3\", types = [] }", "set of 0 types"),
         ("every = { call = \"setns\", types = [\"uts\"] }", "a setns without one"),
         ("every = { call = \"clone\", types = [\"time\"] }", "exit signal"),

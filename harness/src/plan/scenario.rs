@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 17] = [
+pub const EMBEDDED: [(&str, &str); 19] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -31,12 +31,14 @@ pub const EMBEDDED: [(&str, &str); 17] = [
     ("siblings", include_str!("scenarios/siblings.toml")),
     ("veth", include_str!("scenarios/veth.toml")),
     ("killed", include_str!("scenarios/killed.toml")),
+    ("mounts", include_str!("scenarios/mounts.toml")),
+    ("no-memory", include_str!("scenarios/no-memory.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 15;
+const DEFAULTS: usize = 16;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -124,6 +126,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Scenario, ScenarioError> {
     if scenario.wall_seconds == 0 || scenario.silence_seconds == 0 {
         return wrong("wall_seconds or silence_seconds", &0, "at least 1");
     }
+    let symbol = |name: &String| !name.is_empty() && !name.starts_with("CONFIG_");
+    if let Some(name) = scenario.needs.iter().find(|name| !symbol(name)) {
+        return wrong("needs", &format!("`{name}`"), "Kconfig symbols without `CONFIG_`");
+    }
     if scenario.steps.is_empty() {
         return wrong("step", &"empty", "at least one [[step]]");
     }
@@ -180,11 +186,20 @@ mod tests {
     }
 
     #[test]
+    fn a_need_is_a_symbol_without_its_prefix() {
+        let text = "name = \"x\"\ndescription = \"y\"\nneeds = [\"CONFIG_VETH\"]\n[[step]]\nfence = {}\n";
+        let message = parse(text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(message.contains("CONFIG_VETH") && message.contains("without `CONFIG_`"), "{message}");
+        let fine = text.replace("CONFIG_", "");
+        assert_eq!(parse(&fine, Path::new("x.toml")).unwrap().needs, ["VETH"]);
+    }
+
+    #[test]
     fn an_unknown_scenario_names_those_that_are_known() {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, veth, killed, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, veth, killed, mounts, no-memory, storm, churn-short"
             ),
             "{message}"
         );

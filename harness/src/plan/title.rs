@@ -38,6 +38,7 @@ pub fn title(step: &Step) -> String {
         Step::Listen {} => "listen".to_owned(),
         Step::Datagram(datagram) => format!("datagram to {}", datagram.target),
         Step::Interrupt(step) => words(&format!("kill in the middle of {:?}", step.call), &step.flags),
+        Step::NoMemory(step) => words(&format!("{:?} without memory", step.call), &step.flags),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     check::CheckOptions,
-    kernel::{self, BuildEvent, KernelError, KernelImage, KernelSpec, Origin, Store},
+    kernel::{self, BuildEvent, DotConfig, KernelError, KernelImage, KernelSpec, Origin, Store},
     outcome::Outcome,
     plan::{line, project::Project, title::title},
     process::interrupt,
@@ -350,6 +350,21 @@ impl Base<'_> {
             artifacts: place.display().to_string(),
             reproducer: reproducer(config, std::iter::once(scenario.name.as_str())),
         };
+        match self.lacks(scenario) {
+            Ok(None) => {}
+            Ok(lacking) => {
+                summary.outcome = Outcome::Skipped;
+                summary.reason = lacking;
+                let reason = "the scenario was skipped".to_owned();
+                summary.snapshot = SnapshotState::NotCompared { reason };
+                return summary;
+            }
+            Err(failure) => {
+                summary.outcome = failure.outcome;
+                summary.reason = Some(failure.message);
+                return summary;
+            }
+        }
         let (scenario, adapted) = line::on(scenario, KernelVersion::of(&self.image.version));
         summary.adapted = adapted;
         if let Err(failure) = self.fill_scenario(&scenario, vcpus, place, &mut summary, progress) {
@@ -357,6 +372,25 @@ impl Base<'_> {
             summary.reason = Some(failure.message);
         }
         summary
+    }
+
+    /// In words, what the scenario needs and the kernel does not have.
+    fn lacks(&self, scenario: &Scenario) -> Result<Option<String>, Failure> {
+        if let (Some(since), Some(kernel)) = (scenario.since, KernelVersion::of(&self.image.version))
+            && kernel < since
+        {
+            return Ok(Some(format!("what it is about is there since Linux {since}")));
+        }
+        if scenario.needs.is_empty() {
+            return Ok(None);
+        }
+        let path = &self.image.config;
+        let text = fs::read_to_string(path)
+            .map_err(|trouble| error(format!("cannot read {}: {trouble}", path.display())))?;
+        let config = DotConfig::parse(&text);
+        let missing = scenario.needs.iter().filter(|symbol| config.value(symbol) != "y");
+        let missing: Vec<String> = missing.map(|symbol| format!("CONFIG_{symbol}=y")).collect();
+        Ok((!missing.is_empty()).then(|| format!("the kernel is built without {}", missing.join(", "))))
     }
 
     /// A scenario's limits are meant for a plain kernel under TCG.

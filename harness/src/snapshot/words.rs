@@ -11,7 +11,7 @@ use nstrail_wire::namespace::NamespaceType;
 use nstrail_audit::Op;
 
 /// Flags of clone(2) that make no namespace (include/uapi/linux/sched.h).
-const OTHER_FLAGS: [(u64, &str); 18] = [
+const OTHER_FLAGS: [(u64, &str); 19] = [
     (0x0000_0100, "VM"),
     (0x0000_0200, "FS"),
     (0x0000_0400, "FILES"),
@@ -30,6 +30,7 @@ const OTHER_FLAGS: [(u64, &str); 18] = [
     (0x8000_0000, "IO"),
     (0x1_0000_0000, "CLEAR_SIGHAND"),
     (0x2_0000_0000, "INTO_CGROUP"),
+    (0x20_0000_0000, "EMPTY_MNTNS"),
 ];
 
 /// The low byte of clone(2)'s flags is the signal at the child's exit, and this one is the usual.

@@ -146,6 +146,10 @@ impl NamespaceType {
 
 /// All `CLONE_NEW*` bits.
 pub const CLONE_NEW_ALL: u64 = 0x7E02_0080;
+/// `CLONE_EMPTY_MNTNS` (clone3), which stands for `CLONE_NEWNS` too.
+pub const CLONE_EMPTY_MNTNS: u64 = 1 << 37;
+/// `UNSHARE_EMPTY_MNTNS`, the same for unshare.
+pub const UNSHARE_EMPTY_MNTNS: u64 = 0x10_0000;
 /// `CLONE_VM`: such a child does not enter a pending time namespace (CONTRACT.md G1).
 pub const CLONE_VM: u64 = 0x0000_0100;
 /// `CLONE_VFORK`.

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::step::Step;
+use crate::{step::Step, version::KernelVersion};
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub struct Scenario {
     /// Whether its canonical form is compared with a reviewed snapshot: not where thousands of sets are made by chance.
     #[serde(default = "default_snapshot")]
     pub snapshot: bool,
+    /// The kernel that first has what it is about: on older ones it is skipped.
+    #[serde(default)]
+    pub since: Option<KernelVersion>,
+    /// Kconfig symbols (without `CONFIG_`) that the kernel must have built in; without them the scenario is skipped.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// Steps, in order.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,

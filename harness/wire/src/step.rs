@@ -11,7 +11,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    errno::Errno, fact::ProbeKind, namespace::NamespaceType, rule::Rule, scenario::size,
+    errno::Errno,
+    fact::ProbeKind,
+    namespace::{CLONE_EMPTY_MNTNS, NamespaceType},
+    rule::Rule,
+    scenario::size,
     version::KernelVersion,
 };
 
@@ -72,6 +76,8 @@ pub enum Step {
     Datagram(Datagram),
     /// End tasks by a fatal signal in the middle of a call that makes a task.
     Interrupt(Interrupt),
+    /// Let each memory allocation of a call fail in turn.
+    NoMemory(NoMemory),
 }
 
 impl Step {
@@ -217,6 +223,9 @@ pub enum SpawnFlag {
     Pidfd,
     /// CLONE_INTO_CGROUP: a cgroup of its own (clone3 only).
     IntoCgroup,
+    /// CLONE_EMPTY_MNTNS, beside the type `mnt`: a mount namespace with nothing but its root (clone3 only). It stands
+    /// for CLONE_NEWNS, which is not passed.
+    EmptyMntns,
 }
 
 impl SpawnFlag {
@@ -233,6 +242,7 @@ impl SpawnFlag {
             Self::Thread => 0x1_0000,
             Self::Sysvsem => 0x4_0000,
             Self::IntoCgroup => 0x2_0000_0000,
+            Self::EmptyMntns => CLONE_EMPTY_MNTNS,
         }
     }
 }
@@ -276,6 +286,9 @@ pub struct Unshare {
     /// Bits that unshare does not know, on top.
     #[serde(default)]
     pub unknown: u32,
+    /// UNSHARE_EMPTY_MNTNS instead of CLONE_NEWNS for the type `mnt`.
+    #[serde(default)]
+    pub empty_mntns: bool,
     #[serde(default)]
     pub expect: Option<Errno>,
 }
@@ -378,6 +391,21 @@ pub struct Interrupt {
     pub tries: u32,
 }
 
+/// See [`Step::NoMemory`]. The call is made again and again by a new task, and each time one more allocation goes well before one
+/// fails (Documentation/fault-injection: `fail-nth` of failslab), until the call needs no more of them. Audit's own are spared: a record that was
+/// lost by one would prove nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoMemory {
+    pub call: EveryCall,
+    pub flags: Vec<NamespaceType>,
+    /// For `setns`: whom to join, by pidfd.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Calls after which the scenario gives up.
+    pub at_most: u32,
+}
+
 /// See [`Step::Datagram`]. Logged twice: where it leaves and, in a softirq, where it comes in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -437,6 +465,10 @@ pub enum PinBy {
     File,
     /// Such a file mounted upon another one.
     Mount,
+    /// A mount namespace that no task was ever in: a copy of the task's own mounts, by open_tree(OPEN_TREE_NAMESPACE).
+    OpenTree,
+    /// One with a new tmpfs in it, by fsmount(FSMOUNT_NAMESPACE).
+    Fsmount,
 }
 
 /// See [`Step::Churn`]. What each container is depends on the seed, its worker and its position alone.

@@ -2,11 +2,10 @@
 //! Memory that the kernel has lost, where it was built with kmemleak (Documentation/dev-tools/kmemleak.rst): what it
 //! finds at the end of a run goes to the console, where splats are looked for.
 
-use std::{ffi::CString, fs, io, io::Write as _, path::Path, thread, time::Duration};
+use std::{fs, io, io::Write as _, path::Path, thread, time::Duration};
 
-use crate::mounts::mount;
+use crate::mounts::{DEBUGFS, mount_debugfs};
 
-const DEBUGFS: &str = "/sys/kernel/debug";
 const REPORT: &str = "/sys/kernel/debug/kmemleak";
 const KMSG: &str = "/dev/kmsg";
 
@@ -25,7 +24,7 @@ pub fn tell() -> io::Result<()> {
         return Ok(());
     }
     if !Path::new(REPORT).exists() {
-        mount(&CString::new("none").map_err(io::Error::other)?, DEBUGFS, c"debugfs", 0, None)?;
+        mount_debugfs()?;
     }
     if !Path::new(REPORT).exists() {
         return Ok(());

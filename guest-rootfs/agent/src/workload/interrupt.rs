@@ -39,7 +39,8 @@ pub fn step(task: &mut Task, step: &Interrupt, number: u32) -> Result<(), StepEr
             let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
             Duration::from_nanos(random.next() % nanoseconds.max(1))
         });
-        let make = Make { trial: Some(Trial { alarm }), ..Make::plain(step.call, &step.flags) };
+        let trial = alarm.map_or(Trial::Timed, Trial::Alarm);
+        let make = Make { trial: Some(trial), ..Make::plain(step.call, &step.flags) };
         if one(task, &make, alarm.is_some())? {
             hits += 1;
         } else if alarm.is_none() {

@@ -8,7 +8,7 @@
 //! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
-//! - [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
+//! - [`no_memory`]: calls without memory. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
 pub mod census;
 mod cgroup;
@@ -20,6 +20,7 @@ mod inherited;
 mod interrupt;
 mod moves;
 mod nest;
+mod no_memory;
 mod packet;
 mod pin;
 mod pipe;

@@ -5,7 +5,7 @@ use std::{ffi::CString, os::fd::RawFd};
 
 use nstrail_wire::{
     fact::{Call, Outcome},
-    namespace::NamespaceType,
+    namespace::{NamespaceType, UNSHARE_EMPTY_MNTNS},
     step::{JoinBy, Setns, Unshare},
 };
 
@@ -33,9 +33,11 @@ fn outcome(result: libc::c_long) -> (Outcome, Option<i32>) {
 /// Does a [`Step::Unshare`](nstrail_wire::step::Step::Unshare).
 pub fn unshare(task: &mut Task, step: &Unshare) -> Result<(), StepError> {
     let flags = bits(&step.flags) | u64::from(step.unknown);
+    let passed =
+        if step.empty_mntns { flags & !NamespaceType::Mnt.flag() | UNSHARE_EMPTY_MNTNS } else { flags };
     // SAFETY: plain system call without pointers.
-    let (outcome, errno) = outcome(unsafe { libc::syscall(libc::SYS_unshare, flags) });
-    task.tell_operation(Call::Unshare, flags, flags, outcome)?;
+    let (outcome, errno) = outcome(unsafe { libc::syscall(libc::SYS_unshare, passed) });
+    task.tell_operation(Call::Unshare, flags, passed, outcome)?;
     if errno.is_none() && step.flags.contains(&NamespaceType::User) {
         privilege::map_root()?;
     }

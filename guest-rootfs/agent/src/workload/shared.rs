@@ -39,6 +39,10 @@ pub struct Shared {
     /// The task that a call on trial is about to make ([`Trial`](super::spawn::Trial)), and how long the call took, in nanoseconds.
     pub attempted: AtomicU64,
     pub took: AtomicU64,
+    /// Allocations that were still to go well when the call returned; 0: one has failed.
+    pub spared: AtomicU32,
+    /// 1 if such a call of a fork has failed for want of memory.
+    pub starved: AtomicU32,
     /// Times that the PID counter was seen to wrap around.
     pub rollovers: AtomicU64,
     error_state: AtomicU32,

@@ -16,7 +16,9 @@ use std::{
 use nstrail_wire::{
     errno::Errno,
     fact::{ActorId, Call, Outcome},
-    namespace::{CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType},
+    namespace::{
+        CLONE_EMPTY_MNTNS, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType,
+    },
     step::{Death, Fault, Spawn, SpawnCall, SpawnFlag, Step},
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,7 @@ use super::{
     death::{Ending, GAVE_UP, Kept, adopt, await_death, finish, kill, leave, see_off},
     error::{Failed, StepError},
     inherited::{self, PROC},
+    no_memory::Famine,
     pipe::{Pipe, await_change, read_byte, wake},
     privilege,
     task::{Origin, Stage, Task, hold},
@@ -64,11 +67,15 @@ pub struct Make {
     pub trial: Option<Trial>,
 }
 
-/// A call that may be its maker's last: what becomes of it is told by [`Shared`](super::shared::Shared).
+/// A call that may come to nothing: what became of it is told by [`Shared`](super::shared::Shared).
 #[derive(Clone, Copy, Debug)]
-pub struct Trial {
+pub enum Trial {
+    /// It is left alone.
+    Timed,
     /// A SIGALRM, so long after the call began, ends its maker.
-    pub alarm: Option<Duration>,
+    Alarm(Duration),
+    /// One of its allocations fails.
+    Starved(Famine),
 }
 
 impl Make {
@@ -81,6 +88,8 @@ impl Make {
     const fn told_flags(&self) -> u64 {
         match self.call {
             SpawnCall::Vfork => CLONE_VM | CLONE_VFORK,
+            // It asks for a mount namespace by another flag.
+            _ if self.flags & CLONE_EMPTY_MNTNS != 0 => self.flags | NamespaceType::Mnt.flag(),
             _ => self.flags,
         }
     }
@@ -145,9 +154,10 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
     if let (Some(cgroup), Some(Fault::FullCgroup)) = (&cgroup, spawn.fault) {
         cgroup.fill()?;
     }
+    let implied = if others & CLONE_EMPTY_MNTNS != 0 { NamespaceType::Mnt.flag() } else { 0 };
     let make = Make {
         call: spawn.call,
-        flags: bits(&spawn.flags) | others,
+        flags: bits(&spawn.flags) & !implied | others,
         fault: spawn.fault,
         cgroup: cgroup.as_ref().map_or(PROC, Cgroup::fd),
         trial: None,
@@ -281,15 +291,19 @@ pub fn make_child(
     let shared = task.stage.shared;
     if let Some(trial) = make.trial {
         shared.attempted.store(actor.0, Ordering::Release);
-        if let Some(alarm) = trial.alarm {
-            set_alarm(alarm)?;
+        match trial {
+            Trial::Timed => {}
+            Trial::Alarm(after) => set_alarm(after)?,
+            Trial::Starved(famine) => famine.begin()?,
         }
     }
     let began = Instant::now();
     // SAFETY: `enter` takes a cradle; it lives until the child is done with it, as the child has a copy or
     // its maker waits below; a stack is there if memory is shared.
     let result = unsafe { make_task(raw, stack.as_ref(), enter, ptr::from_ref(&cradle).cast::<c_void>()) };
-    if make.trial.is_some() {
+    if let Some(Trial::Starved(famine)) = make.trial {
+        shared.spared.store(famine.end()?, Ordering::Release);
+    } else if make.trial.is_some() {
         let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         shared.took.store(took, Ordering::Release);
     }
@@ -308,7 +322,11 @@ pub fn make_child(
     if pidfd >= 0 {
         inherited::close(pidfd);
     }
-    hold(&format!("{:?} with flags {told_flags:#x}", make.told_call()), errno, expect)?;
+    // Of a call without memory any errno will do: where ucounts cannot be had, it is EAGAIN or ENOSPC.
+    let starved = matches!(make.trial, Some(Trial::Starved(_))) && shared.spared.load(Ordering::Acquire) == 0;
+    if errno.is_none() || !starved {
+        hold(&format!("{:?} with flags {told_flags:#x}", make.told_call()), errno, expect)?;
+    }
     Ok(errno.is_none().then_some(Made { actor, local_pid: result as i32, _stack: stack }))
 }
 

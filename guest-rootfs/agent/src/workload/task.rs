@@ -17,7 +17,7 @@ use super::{
     churn,
     death::{self, Ending, Kept},
     error::{Failed, StepError},
-    exec, interrupt, moves, nest,
+    exec, interrupt, moves, nest, no_memory,
     packet::datagram,
     pin, privilege, probe,
     shared::Shared,
@@ -170,6 +170,7 @@ impl Task {
             Step::Listen {} => datagram::listen(),
             Step::Datagram(step) => datagram::send(self, step),
             Step::Interrupt(step) => interrupt::step(self, step, number),
+            Step::NoMemory(step) => no_memory::step(self, step),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }
