@@ -39,17 +39,22 @@ fn main() {
         last["seconds"].as_f64().unwrap_or_default() - figures["vm_seconds"].as_f64().unwrap_or_default();
     println!("  of the last: nstrail's own               {own:>8.3} s");
 
-    // Interleaved, so that a drift of the machine meets all three alike.
+    // Interleaved, so that a drift of the machine meets all of them alike.
     let (mut audited, mut silent, mut unpatched) = (Vec::new(), Vec::new(), Vec::new());
+    let mut untold = Vec::new();
     for _ in 0..RATE_RUNS {
         audited.push(bench.rate("audited.toml", &[]));
+        untold.push(bench.rate("audited.toml", &["--append", "nstrail.ledger=off"]));
         silent.push(bench.rate("silent.toml", &[]));
         unpatched.push(bench.rate("silent.toml", &["--unpatched"]));
     }
     let (audited, silent, unpatched) = (middle(audited), middle(silent), middle(unpatched));
+    let untold = middle(untold);
     println!("containers/s, audit on, captured         {audited:>8.0}");
     println!("containers/s, audit disabled             {silent:>8.0}");
     println!("containers/s, audit disabled, unpatched  {unpatched:>8.0}");
+    println!("containers/s, audit on, ledger off       {untold:>8.0}");
+    println!("ledger on / ledger off                   {:>8.2}", audited / untold);
     println!("audit on / audit disabled                {:>8.2}", audited / silent);
     println!("patched / unpatched, audit disabled      {:>8.2}", silent / unpatched);
 }
@@ -105,7 +110,7 @@ impl Bench {
         serde_json::from_slice(&text).expect("summary.json")
     }
 
-    /// Containers a second. The verdict does not matter: the unpatched kernel fails.
+    /// Containers a second. The verdict does not matter: the unpatched kernel fails, and so does a run without a ledger.
     fn rate(&self, scenario: &str, args: &[&str]) -> f64 {
         let scenario = root().join("harness/benches").join(scenario);
         let scenario = scenario.to_string_lossy();

@@ -45,6 +45,8 @@ struct Counters {
     next_sync: AtomicU64,
     main_number: AtomicU32,
     main_step: AtomicU32,
+    /// 1: tasks of a workload tell nothing.
+    off: AtomicU32,
 }
 
 /// The ledger as a task holds it. Copies are free; all of them write to the same pipe.
@@ -128,6 +130,18 @@ impl Ledger {
         let mut entry = [0; 2 + MAX_FACT];
         let length = encode(fact, &mut entry)?;
         write_entry(&entry[..length])
+    }
+
+    /// From now on tasks of a workload look at nothing and tell nothing: to measure what that costs them. What the checker says of such a
+    /// run means nothing.
+    pub fn turn_off(&self) {
+        self.counters.off.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether tasks of a workload tell nothing.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.counters.off.load(Ordering::Relaxed) != 0
     }
 
     /// Says which step the main task is at, for facts that it tells with [`Ledger::write_main`].

@@ -80,7 +80,11 @@ impl Session<'_> {
         self.control.send(hello().map_err(step("hello"))?).map_err(step("hello"))?;
         mounts::mount_late()?;
         let command_line = fs::read_to_string("/proc/cmdline").map_err(step("kernel command line"))?;
-        if command_line.split_ascii_whitespace().any(|word| word == "nstrail.share=1") {
+        let asked = |parameter| command_line.split_ascii_whitespace().any(|word| word == parameter);
+        if asked("nstrail.ledger=off") {
+            self.ledger.turn_off();
+        }
+        if asked("nstrail.share=1") {
             self.control.command(&Command::Share).map_err(step("share"))?;
         }
         self.control.command(&Command::Listen).map_err(step("audit daemon"))?;
