@@ -190,7 +190,7 @@ pub enum AccelArg {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Scenarios: names of embedded ones (`nstrail scenarios list`), or paths of TOML files [default: all embedded
-    /// ones but killed, no-memory, storm and churn-short]; and variables for make, as KEY=VALUE
+    /// ones but no-memory, storm and churn-short]; and variables for make, as KEY=VALUE
     #[arg(value_name = "SCENARIO|KEY=VALUE")]
     pub scenarios: Vec<String>,
 

@@ -10,8 +10,8 @@ use nstrail_wire::{
     rule::{Rule, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
-        Churn, Death, EveryCall, Exec, Fault, JoinBy, Nest, Pin, PinBy, Repeat, RuleStep, Setns, Spawn,
-        SpawnCall, SpawnFlag, Step, Unshare, Web,
+        Churn, Death, EveryCall, Exec, Fault, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Repeat,
+        RuleStep, Setns, Spawn, SpawnCall, SpawnFlag, Step, Trace, Unshare, Web,
     },
 };
 use thiserror::Error;
@@ -212,15 +212,7 @@ impl Place {
                     format!("lets go of `{name}`, which this task does not hold")
                 })
             }
-            Step::Trace(trace) => {
-                let target = &trace.target;
-                hold(self.labels.contains(target), number, || {
-                    format!("traces `{target}`, which is no label of an earlier task")
-                })?;
-                hold(!self.pid, number, || {
-                    "traces from inside a new pid namespace, where the other task has no number".into()
-                })
-            }
+            Step::Trace(trace) => self.trace(trace, number),
             Step::Listen {} => {
                 hold(self.net, number, || {
                     "listens in the guest's own network namespace (hint: a spawn with `net`)".into()
@@ -236,49 +228,49 @@ impl Place {
                     )
                 })
             }
-            Step::Interrupt(step) => {
-                hold(matches!(step.call, SpawnCall::Clone | SpawnCall::Clone3), number, || {
-                    "is an interrupt of a call without flags (hint: clone, clone3)".into()
-                })?;
-                hold(!step.flags.is_empty() && step.hits > 0 && step.hits <= step.tries, number, || {
-                    "is an interrupt without flags or hits, or with fewer tries than hits".into()
-                })?;
-                hold(
-                    step.call == SpawnCall::Clone3 || !step.flags.contains(&NamespaceType::Time),
-                    number,
-                    || {
-                        "asks clone for a time namespace, whose bit is one of its exit signal (hint: clone3)"
-                            .into()
-                    },
-                )?;
-                hold(self.waiting.is_empty(), number, || {
-                    "is an interrupt in a task with labelled children, which it would reap".into()
-                })
-            }
-            Step::NoMemory(step) => {
-                hold((step.call == EveryCall::Setns) == step.target.is_some(), number, || {
-                    "has a target that is not joined, or is a setns without one".into()
-                })?;
-                if let Some(target) = &step.target {
-                    hold(self.labels.contains(target), number, || {
-                        format!("joins `{target}`, which is no label of an earlier task")
-                    })?;
-                }
-                hold(!step.flags.is_empty(), number, || "asks for no namespace".into())?;
-                hold(
-                    step.call != EveryCall::Clone || !step.flags.contains(&NamespaceType::Time),
-                    number,
-                    || {
-                        "asks clone for a time namespace, whose bit is one of its exit signal (hint: clone3)"
-                            .into()
-                    },
-                )
-            }
+            Step::Interrupt(step) => self.interrupt(step, number),
+            Step::NoMemory(step) => self.no_memory(step, number),
             Step::Every(_) => hold(false, number, || "is `every`, which is written out before".into()),
             Step::Absent(_) => {
                 hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
             }
         }
+    }
+
+    fn trace(&self, trace: &Trace, number: u32) -> Verdict {
+        let target = &trace.target;
+        hold(self.labels.contains(target), number, || {
+            format!("traces `{target}`, which is no label of an earlier task")
+        })?;
+        hold(!self.pid, number, || {
+            "traces from inside a new pid namespace, where the other task has no number".into()
+        })
+    }
+
+    fn interrupt(&self, step: &Interrupt, number: u32) -> Verdict {
+        hold(matches!(step.call, SpawnCall::Clone | SpawnCall::Clone3), number, || {
+            "is an interrupt of a call without flags (hint: clone, clone3)".into()
+        })?;
+        hold(!step.flags.is_empty() && step.hits > 0 && step.hits <= step.tries, number, || {
+            "is an interrupt without flags or hits, or with fewer tries than hits".into()
+        })?;
+        check_time(step.call != SpawnCall::Clone, &step.flags, number)?;
+        hold(self.waiting.is_empty(), number, || {
+            "is an interrupt in a task with labelled children, which it would reap".into()
+        })
+    }
+
+    fn no_memory(&self, step: &NoMemory, number: u32) -> Verdict {
+        hold((step.call == EveryCall::Setns) == step.target.is_some(), number, || {
+            "has a target that is not joined, or is a setns without one".into()
+        })?;
+        if let Some(target) = &step.target {
+            hold(self.labels.contains(target), number, || {
+                format!("joins `{target}`, which is no label of an earlier task")
+            })?;
+        }
+        hold(!step.flags.is_empty(), number, || "asks for no namespace".into())?;
+        check_time(step.call != EveryCall::Clone, &step.flags, number)
     }
 
     /// The place of a task made here.
@@ -502,9 +494,7 @@ fn check_call(spawn: &Spawn, number: u32) -> Verdict {
         )
     })?;
     let clone3 = spawn.call == SpawnCall::Clone3;
-    hold(clone3 || !spawn.flags.contains(&NamespaceType::Time), number, || {
-        "passes `time` to clone, where its bit is part of the exit signal (hint: clone3 or unshare)".into()
-    })?;
+    check_time(clone3, &spawn.flags, number)?;
     hold(clone3 || !has(SpawnFlag::IntoCgroup), number, || {
         "passes `into_cgroup` to another call than clone3".into()
     })?;
@@ -522,6 +512,13 @@ fn check_call(spawn: &Spawn, number: u32) -> Verdict {
     })?;
     hold(!has(SpawnFlag::Thread) || !has(SpawnFlag::Pidfd), number, || {
         "asks for a pidfd of a thread, which 6.12 and older refuse".into()
+    })
+}
+
+/// clone(2) takes the exit signal in the lowest byte of its flags, and CLONE_NEWTIME lies there.
+fn check_time(has_room: bool, flags: &[NamespaceType], number: u32) -> Verdict {
+    hold(has_room || !flags.contains(&NamespaceType::Time), number, || {
+        "passes `time` to clone, where its bit is part of the exit signal (hint: clone3 or unshare)".into()
     })
 }
 

@@ -38,7 +38,7 @@ pub const EMBEDDED: [(&str, &str); 19] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 15;
+const DEFAULTS: usize = 16;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]

@@ -379,7 +379,7 @@ pub struct Trace {
 }
 
 /// See [`Step::Interrupt`]. Each try is a plain fork that makes the call and is killed by a timer meanwhile. The moment is left to chance, within
-/// the time that such a call takes: the kernel looks for a fatal signal when the namespaces are made already.
+/// the time that such a call takes, which a ballast of memory stretches: the kernel looks for a fatal signal when the namespaces are made already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interrupt {

@@ -178,14 +178,21 @@ pub fn kill(local_pid: i32) -> Result<(), StepError> {
     Ok(())
 }
 
-/// `waitpid`, for any kind of child.
+/// `waitpid`, for any kind of child: whom it was, and how it ended.
 pub fn wait(local_pid: i32) -> Result<(i32, i32), StepError> {
+    try_wait(local_pid)?
+        .ok_or(StepError::Call { what: "wait", source: io::Error::from_raw_os_error(libc::ECHILD) })
+}
+
+/// As [`wait`]; `None` if there is no such child.
+pub fn try_wait(local_pid: i32) -> Result<Option<(i32, i32)>, StepError> {
     let mut status = 0;
     loop {
         // SAFETY: `status` is writable.
         let result = unsafe { libc::waitpid(local_pid, &raw mut status, libc::__WALL) };
         match inherited::check(result.into()) {
-            Ok(pid) => return Ok((pid as i32, status)),
+            Ok(pid) => return Ok(Some((pid as i32, status))),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(StepError::Call { what: "wait", source: error }),
         }

@@ -3,10 +3,11 @@
 //!
 //! copy_process() looks for a fatal signal at its last point of failure, when ids and namespaces are made; so such a call must
 //! leave neither a record nor a hole among the ids (CONTRACT.md G3, G6). The signal is that of a timer, which also comes
-//! where the kernel gives the CPU to nobody else; its moment is left to chance. Whether it cut the call off is known for sure
+//! where the kernel gives the CPU to nobody else, but may come a whole tick (10 ms) late. So the caller has a ballast from its maker: its page
+//! tables are copied before the namespaces are made, and with enough of them a call takes several ticks. Whether it was cut off is known for sure
 //! afterwards: `wait` finds a child that was left behind, or that there is none.
 
-use std::{io, ptr, sync::atomic::Ordering, time::Duration};
+use std::{io, ops::RangeInclusive, ptr, sync::atomic::Ordering, time::Duration};
 
 use nstrail_wire::{
     fact::{Act, ActorId},
@@ -14,16 +15,19 @@ use nstrail_wire::{
 };
 
 use super::{
-    death::{Ending, Status, await_death, reap},
+    death::{Ending, Status, await_death, reap, try_wait},
     error::{Failed, StepError},
-    inherited,
     random::Random,
     spawn::{Make, Trial, become_subreaper, make_child},
     task::Task,
 };
 
-/// Calls that are left alone: they show how long one takes.
-const FREE: u32 = 4;
+/// Calls of one ballast that are left alone: the shortest shows within what time all of them are at work.
+const FREE: u32 = 2;
+/// A call that takes so long is hit by most of the timers that are set to go off within it.
+const ENOUGH: Duration = Duration::from_millis(60);
+/// Bytes of ballast: as little as makes the call take [`ENOUGH`], or the most that a small guest can spare.
+const BALLAST: RangeInclusive<usize> = 16 << 20..=256 << 20;
 
 /// Does a [`Step::Interrupt`](nstrail_wire::step::Step::Interrupt).
 pub fn step(task: &mut Task, step: &Interrupt, number: u32) -> Result<(), StepError> {
@@ -31,36 +35,50 @@ pub fn step(task: &mut Task, step: &Interrupt, number: u32) -> Result<(), StepEr
         return Err(StepError::Scenario("labelled children would be taken for those of killed tasks"));
     }
     become_subreaper()?;
+    let call = Make::plain(step.call, &step.flags);
     let mut random = Random::at(task.stage.seed, number, 0);
-    let mut longest = Duration::ZERO;
+    let mut ballast = Ballast::take(*BALLAST.start())?;
+    let mut shortest = shortest(task, &call)?;
+    while shortest < ENOUGH && ballast.bytes < *BALLAST.end() {
+        let bytes = ballast.bytes * 2;
+        drop(ballast);
+        ballast = Ballast::take(bytes)?;
+        shortest = self::shortest(task, &call)?;
+    }
+    let within = u64::try_from(shortest.as_nanos()).unwrap_or(u64::MAX).max(1);
     let mut hits = 0;
-    for attempt in 0..step.tries {
-        let alarm = (attempt >= FREE).then(|| {
-            let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
-            Duration::from_nanos(random.next() % nanoseconds.max(1))
-        });
-        let trial = alarm.map_or(Trial::Timed, Trial::Alarm);
-        let make = Make { trial: Some(trial), ..Make::plain(step.call, &step.flags) };
-        if one(task, &make, alarm.is_some())? {
-            hits += 1;
-        } else if alarm.is_none() {
-            longest = longest.max(Duration::from_nanos(task.stage.shared.took.load(Ordering::Acquire)));
-        }
+    for _ in 0..step.tries {
+        let alarm = Duration::from_nanos(random.next() % within);
+        hits += u32::from(one(task, &Make { trial: Some(Trial::Alarm(alarm)), ..call })?);
         if hits == step.hits {
             return Ok(());
         }
     }
     Err(StepError::Unexpected {
-        call: format!("a fatal signal in the middle of {:?}", step.call),
+        call: format!("a fatal signal in the middle of {:?}, which takes {shortest:?}", step.call),
         found: format!("{hits} calls that were cut off, of {}", step.tries),
         expected: step.hits.to_string(),
     })
 }
 
+/// The shortest time that the call takes when nothing cuts it off.
+fn shortest(task: &mut Task, call: &Make) -> Result<Duration, StepError> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..FREE {
+        if one(task, &Make { trial: Some(Trial::Timed), ..*call })? {
+            return Err(StepError::Scenario("a call that nothing cut off left no child"));
+        }
+        let took = task.stage.shared.trial.took.load(Ordering::Acquire);
+        shortest = shortest.min(Duration::from_nanos(took));
+    }
+    Ok(shortest)
+}
+
 /// One try: whether the call was cut off.
-fn one(task: &mut Task, make: &Make, fatal: bool) -> Result<bool, StepError> {
-    let shared = task.stage.shared;
-    shared.attempted.store(0, Ordering::Release);
+fn one(task: &mut Task, make: &Make) -> Result<bool, StepError> {
+    let fatal = matches!(make.trial, Some(Trial::Alarm(_)));
+    let trial = &task.stage.shared.trial;
+    trial.attempted.store(0, Ordering::Release);
     let body = |victim: &mut Task| -> Result<(), Failed> {
         make_child(victim, make, Ending::Exit, None, &|_: &mut Task| Ok(()), None)
             .map_err(|error| Failed { step: victim.step, error })?;
@@ -71,34 +89,42 @@ fn one(task: &mut Task, make: &Make, fatal: bool) -> Result<bool, StepError> {
         .ok_or(StepError::Scenario("fork was refused"))?;
     let end = if fatal { Status::Signal(libc::SIGALRM) } else { Status::Success };
     reap(task, victim.actor, victim.local_pid, end)?;
-    let child = ActorId(shared.attempted.load(Ordering::Acquire));
-    match left_behind()? {
-        Some(status) => {
-            let tid = shared.tid(child);
-            task.tell(Act::Reaped { child, tid, status })?;
-            match status {
-                0 => Ok(false),
-                _ => Err(StepError::Death { child: child.0, status, expected: Status::Success }),
-            }
+    let child = ActorId(trial.attempted.load(Ordering::Acquire));
+    // Nobody else's child can be here.
+    let Some((_, status)) = try_wait(-1)? else {
+        task.tell(Act::Childless { of: victim.actor, call: make.told_call() })?;
+        return Ok(true);
+    };
+    let tid = task.stage.shared.tid(child);
+    task.tell(Act::Reaped { child, tid, status })?;
+    if status == 0 {
+        return Ok(false);
+    }
+    Err(StepError::Death { child: child.0, status, expected: Status::Success })
+}
+
+/// Memory whose page tables every fork of its owner copies, and every fork of those.
+struct Ballast {
+    memory: *mut libc::c_void,
+    bytes: usize,
+}
+
+impl Ballast {
+    fn take(bytes: usize) -> Result<Self, StepError> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+        // SAFETY: a new private mapping at an address of the kernel's choice, which nobody looks at.
+        let memory =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(StepError::Call { what: "mmap of a ballast", source: io::Error::last_os_error() });
         }
-        None => {
-            task.tell(Act::Childless { of: victim.actor, call: make.told_call() })?;
-            Ok(true)
-        }
+        Ok(Self { memory, bytes })
     }
 }
 
-/// Reaps the only child that there can be; `None` if there is none.
-fn left_behind() -> Result<Option<i32>, StepError> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is writable.
-        let result = unsafe { libc::waitpid(-1, ptr::from_mut(&mut status), libc::__WALL) };
-        match inherited::check(result.into()) {
-            Ok(_) => return Ok(Some(status)),
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(StepError::call("wait")(error)),
-        }
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing points into it.
+        unsafe { libc::munmap(self.memory, self.bytes) };
     }
 }

@@ -79,7 +79,7 @@ pub fn step(task: &mut Task, step: &NoMemory) -> Result<(), StepError> {
             EveryCall::Clone3 => spawn(task, SpawnCall::Clone3, step, nth)?,
             EveryCall::Unshare | EveryCall::Setns => move_of_a_fork(task, step, nth)?,
         };
-        let spared = task.stage.shared.spared.load(Ordering::Acquire);
+        let spared = task.stage.shared.trial.spared.load(Ordering::Acquire);
         match (fell, spared) {
             (true, 0) => failed += 1,
             // The kernel could do without.
@@ -109,7 +109,7 @@ fn spawn(task: &mut Task, call: SpawnCall, step: &NoMemory, nth: u32) -> Result<
 
 /// As [`spawn`], of a plain fork that moves.
 fn move_of_a_fork(task: &mut Task, step: &NoMemory, nth: u32) -> Result<bool, StepError> {
-    let starved = &task.stage.shared.starved;
+    let starved = &task.stage.shared.trial.starved;
     starved.store(0, Ordering::Release);
     let body = |fork: &mut Task| -> Result<(), Failed> {
         let failed = |step| move |error| Failed { step, error };
@@ -140,7 +140,7 @@ fn moved(fork: &mut Task, step: &NoMemory, nth: u32) -> Result<Option<i32>, Step
     let errno = inherited::check(result).err().and_then(|error| error.raw_os_error());
     let spared = famine.end();
     inherited::close(famine.file);
-    fork.stage.shared.spared.store(spared?, Ordering::Release);
+    fork.stage.shared.trial.spared.store(spared?, Ordering::Release);
     let outcome = errno.map_or(Outcome::Done, |errno| Outcome::Failed { errno });
     fork.tell_operation(call, flags, flags, outcome)?;
     Ok(errno)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that all tasks of a workload share, across fork, exec and any change of namespaces.
 //!
-//! Three things pass through it that no return value can carry: the first error (a task in the depth of a tree
+//! Four things pass through it that no return value can carry: the first error (a task in the depth of a tree
 //! has no other way to tell why it gave up), the number that a child has in the initial pid namespace (its
-//! maker may sit in another one), and who an adopted task is (its reaper did not make it).
+//! maker may sit in another one), who an adopted task is (its reaper did not make it), and how a call went whose
+//! caller may have died of it.
 
 use std::{
     io, ptr,
@@ -30,19 +31,28 @@ struct Foundling {
     pid_namespace: AtomicU32,
 }
 
+/// What became of a call on trial ([`Trial`](super::spawn::Trial)), told by its caller, which may not live to return it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct TrialEnd {
+    /// The task that the call is about to make; 0: it was not come to.
+    pub attempted: AtomicU64,
+    /// Nanoseconds that the call took.
+    pub took: AtomicU64,
+    /// Allocations that were still to go well when the call returned; 0: one has failed.
+    pub spared: AtomicU32,
+    /// 1 if such a call of a fork has failed for want of memory.
+    pub starved: AtomicU32,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Shared {
     /// Sets made: successful calls with a namespace type, and implicit moves.
     pub containers: AtomicU64,
-    /// The task that a call on trial is about to make ([`Trial`](super::spawn::Trial)), and how long the call took, in nanoseconds.
-    pub attempted: AtomicU64,
-    pub took: AtomicU64,
-    /// Allocations that were still to go well when the call returned; 0: one has failed.
-    pub spared: AtomicU32,
-    /// 1 if such a call of a fork has failed for want of memory.
-    pub starved: AtomicU32,
+    /// Of the call on trial: there is one at a time.
+    pub trial: TrialEnd,
     /// Times that the PID counter was seen to wrap around.
     pub rollovers: AtomicU64,
     error_state: AtomicU32,

@@ -288,9 +288,9 @@ pub fn make_child(
     let pid_one: i32 = 1;
     let arguments = clone_args(make, &mut pidfd, &pid_one);
     let raw = raw_call(make, &arguments);
-    let shared = task.stage.shared;
+    let told = &task.stage.shared.trial;
     if let Some(trial) = make.trial {
-        shared.attempted.store(actor.0, Ordering::Release);
+        told.attempted.store(actor.0, Ordering::Release);
         match trial {
             Trial::Timed => {}
             Trial::Alarm(after) => set_alarm(after)?,
@@ -302,10 +302,10 @@ pub fn make_child(
     // its maker waits below; a stack is there if memory is shared.
     let result = unsafe { make_task(raw, stack.as_ref(), enter, ptr::from_ref(&cradle).cast::<c_void>()) };
     if let Some(Trial::Starved(famine)) = make.trial {
-        shared.spared.store(famine.end()?, Ordering::Release);
+        told.spared.store(famine.end()?, Ordering::Release);
     } else if make.trial.is_some() {
         let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        shared.took.store(took, Ordering::Release);
+        told.took.store(took, Ordering::Release);
     }
     let outcome = match i32::try_from(result) {
         Ok(errno) if errno < 0 => Outcome::Failed { errno: -errno },
@@ -323,7 +323,7 @@ pub fn make_child(
         inherited::close(pidfd);
     }
     // Of a call without memory any errno will do: where ucounts cannot be had, it is EAGAIN or ENOSPC.
-    let starved = matches!(make.trial, Some(Trial::Starved(_))) && shared.spared.load(Ordering::Acquire) == 0;
+    let starved = matches!(make.trial, Some(Trial::Starved(_))) && told.spared.load(Ordering::Acquire) == 0;
     if errno.is_none() || !starved {
         hold(&format!("{:?} with flags {told_flags:#x}", make.told_call()), errno, expect)?;
     }
