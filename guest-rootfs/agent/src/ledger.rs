@@ -284,6 +284,13 @@ mod tests {
             Act::Ids { ids: NamespaceIds([u64::MAX; 10]) },
             Act::Received { token: u64::MAX, by: actor, netns: u32::MAX },
             Act::Childless { of: actor, call: Call::Exec },
+            Act::Seen {
+                of: u32::MAX,
+                set,
+                ids: Some(NamespaceIds([u64::MAX; 10])),
+                unlisted: NamespaceIds([u64::MAX; 10]),
+            },
+            Act::Census { tasks: u32::MAX },
         ]
     }
 

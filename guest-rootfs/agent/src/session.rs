@@ -98,7 +98,7 @@ impl Session<'_> {
         self.control.tell_state(When::Before).map_err(step("state of audit"))?;
         self.control.fence(FIRST_FENCE).map_err(step("first fence"))?;
 
-        let end = workload::run(&scenario, seed, &self.ledger, self.control)?;
+        let end = workload::run(&scenario, seed, self.collector as u32, &self.ledger, self.control)?;
 
         marker::make_set(&self.ledger).map_err(step("last set"))?;
         orphans::reap(self.collector)?;

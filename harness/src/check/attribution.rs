@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nstrail_audit::model::BOOT;
 use nstrail_wire::{
-    fact::{ActorId, ProbeKind},
+    fact::ProbeKind,
     namespace::{NamespaceEntry, NamespaceSet},
 };
 
@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// A datagram has come in at another task's network namespace: a softirq received it, which acts for no task.
-    pub fn judge_received(&mut self, actor: &Actor, item: &Item, token: u64, by: ActorId, netns: u32) {
+    pub fn judge_received(&mut self, actor: &Actor, item: &Item, token: u64, netns: u32) {
         match &item.awaited {
             Awaited::Event(event) => {
                 self.figures.probes += 1;
@@ -81,7 +81,13 @@ impl Core {
                     self.findings.push(finding);
                 }
                 self.check_netns(event, Some(netns), Some(item));
-                let hold = self.ledger.actors.get(&by).map_or(Hold::Unknown, |receiver| receiver.hold);
+                let hold = match item.about {
+                    Some(receiver) if receiver == item.fact.actor => actor.hold,
+                    Some(receiver) => {
+                        self.ledger.actors.get(&receiver).map_or(Hold::Unknown, |receiver| receiver.hold)
+                    }
+                    None => Hold::Unknown,
+                };
                 self.check_candidates(event, hold, netns, item);
                 let key = probe_key(ProbeKind::Received, token, item.fact.pid);
                 let expectation = Expectation { epoch: item.epoch, name: Some(None), netns: Some(netns) };

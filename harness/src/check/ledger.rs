@@ -55,6 +55,8 @@ pub(super) struct Item {
     pub awaited: Awaited,
     /// Tasks that are over when this Reaped or exec is told.
     pub over: Vec<ActorId>,
+    /// Another task, whose set at this moment the fact is about.
+    pub about: Option<ActorId>,
 }
 
 /// What a child has from its maker.
@@ -99,10 +101,12 @@ pub(super) struct Actor {
     /// By its own word alone.
     pub left_softly: bool,
     pub due: Vec<u64>,
-    /// Tasks that look at their queue again when this one's is empty.
+    /// Tasks that look at their queue again when a fact of this one is judged.
     pub wakes: Vec<ActorId>,
-    /// Datagrams that it was sent and that are not judged yet: position of the fact, and who tells it.
+    /// Facts about it that others tell and that are not judged yet: position of the fact, and who tells it.
     pub visited: Vec<(u64, ActorId)>,
+    /// Tasks that it has seen since its last census.
+    seen: Vec<ActorId>,
     /// Sets it was in when it used io_uring: a worker may keep them.
     pub uring: Vec<u64>,
     pub ended_epoch: u64,
@@ -140,6 +144,7 @@ impl Actor {
             due: Vec::new(),
             wakes: Vec::new(),
             visited: Vec::new(),
+            seen: Vec::new(),
             uring: Vec::new(),
             ended_epoch: 0,
             last_position: 0,
@@ -223,6 +228,15 @@ impl Held {
     }
 }
 
+/// A task that has told its start.
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    /// As it was told last; which one a task is judged by may be an older one.
+    tid: u32,
+    /// It has told its end.
+    ended: bool,
+}
+
 /// The task, the number of the fact, its epoch.
 type WaitingProbe = (ActorId, u32, u64);
 
@@ -244,8 +258,8 @@ pub(super) struct Ledger {
     /// Failed calls by the caller's tid: epoch, position, fact.
     pub failed: Map<u32, Vec<(u64, u64, Fact)>>,
     pub held: Map<u32, Held>,
-    /// Tasks that are not over, and whether they told their end.
-    alive: BTreeMap<ActorId, bool>,
+    /// Tasks that are not over.
+    alive: BTreeMap<ActorId, Alive>,
 }
 
 /// Failed calls remembered for each tid.
@@ -282,7 +296,10 @@ impl Core {
         let epoch = self.ledger.epoch;
         let id = fact.actor;
         // Not the entry below: how long that is kept depends on the other stream.
-        let speaks = self.ledger.alive.get(&id) == Some(&false);
+        let speaks = self.ledger.alive.get_mut(&id).is_some_and(|alive| {
+            alive.tid = fact.tid;
+            !alive.ended
+        });
         if !matches!(fact.act, Act::Start { .. }) && !speaks {
             self.loss.ledger_fault(format!(
                 "fact {} of task {} comes before its start or after its end",
@@ -302,13 +319,14 @@ impl Core {
             actor.tid = fact.tid;
             actor.pid = fact.pid;
         }
-        let mut item = Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), fact };
+        let mut item =
+            Item { position, epoch, awaited: Awaited::Nothing, over: Vec::new(), about: None, fact };
         let mut pending = None;
         match &item.fact.act {
             Act::Start { parent, call, flags, parent_set, set } => {
                 self.figures.actors += 1;
                 actor.start_told = true;
-                self.ledger.alive.insert(id, false);
+                self.ledger.alive.insert(id, Alive { tid: item.fact.tid, ended: false });
                 actor.maker = *parent;
                 actor.thread = flags & CLONE_THREAD != 0;
                 actor.pid_namespace = set.get(NamespaceEntry::Pid);
@@ -352,13 +370,19 @@ impl Core {
                     _ => {}
                 }
             }
-            Act::Probe { .. } | Act::Received { .. } if self.ledger.dark => item.awaited = Awaited::Dark,
-            Act::Probe { .. } | Act::Received { .. } => item.awaited = Awaited::AwaitEvent,
+            Act::Probe { .. } | Act::Received { .. } => {
+                item.awaited = if self.ledger.dark { Awaited::Dark } else { Awaited::AwaitEvent };
+                if let Act::Received { by, .. } = item.fact.act {
+                    item.about = Some(by);
+                }
+            }
+            Act::Seen { of, .. } => item.about = self.seen(id, *of),
+            Act::Census { tasks } => self.census(id, *tasks),
             Act::Reaped { child, .. } => item.over = self.over_with(*child),
             Act::End => {
                 actor.ended = true;
                 actor.ended_epoch = epoch;
-                self.ledger.alive.insert(id, true);
+                self.ledger.alive.insert(id, Alive { tid: item.fact.tid, ended: true });
             }
             Act::Childless { of, .. } => {
                 // As if it had told so itself.
@@ -410,14 +434,14 @@ impl Core {
         let waits = matches!(item.awaited, Awaited::AwaitDefinition);
         let probe = match (&item.fact.act, &item.awaited) {
             (Act::Probe { kind, token, .. }, Awaited::AwaitEvent) => Some(probe_key(*kind, *token, pid)),
-            (Act::Received { token, by, .. }, Awaited::AwaitEvent) => {
-                if let Some(receiver) = self.ledger.actors.get_mut(by) {
-                    receiver.visited.push((position, id));
-                }
+            (Act::Received { token, .. }, Awaited::AwaitEvent) => {
                 Some(probe_key(ProbeKind::Received, *token, pid))
             }
             _ => None,
         };
+        if let Some(about) = item.about.and_then(|about| self.ledger.actors.get_mut(&about)) {
+            about.visited.push((position, id));
+        }
         let fence = match item.fact.act {
             Act::Fence { number } => Some(number),
             _ => None,
@@ -442,6 +466,46 @@ impl Core {
             self.perf.ended.insert(epoch);
             self.ledger.epoch = (u64::from(number) + 1).max(self.ledger.epoch + 1);
             self.advance();
+        }
+    }
+
+    /// Who has this tid, as one sees it that looks at /proc; a task that nobody told of puts the ledger in doubt.
+    fn seen(&mut self, onlooker: ActorId, tid: u32) -> Option<ActorId> {
+        // Nobody waits for a thread, so one that told its end may still stand here beside a task that has its number now.
+        let has_tid = self.ledger.alive.iter().filter(|(_, alive)| alive.tid == tid);
+        let found = has_tid.min_by_key(|(_, alive)| alive.ended).map(|(id, _)| *id);
+        if found.is_none() {
+            self.loss.ledger_fault(format!(
+                "task {} saw one with tid {tid}, and no task of that number told its start",
+                onlooker.0
+            ));
+        }
+        if let Some(actor) = self.ledger.actors.get_mut(&onlooker) {
+            actor.seen.extend(found);
+        }
+        found
+    }
+
+    /// Every task that told its start, and neither its end nor anybody that it is over, must have been seen.
+    fn census(&mut self, onlooker: ActorId, tasks: u32) {
+        let Some(actor) = self.ledger.actors.get_mut(&onlooker) else { return };
+        let seen = std::mem::take(&mut actor.seen);
+        let expected = |id: &ActorId| *id != ActorId(1) && *id != onlooker;
+        let alive = self.ledger.alive.iter().filter(|(_, alive)| !alive.ended).map(|(id, _)| *id);
+        let missing: Vec<ActorId> = alive.filter(expected).filter(|id| !seen.contains(id)).collect();
+        for id in missing {
+            self.loss.ledger_fault(format!(
+                "task {} told its start and not its end, and task {} did not see it",
+                id.0, onlooker.0
+            ));
+        }
+        // What was seen and is not known has been told of already.
+        if seen.len() > tasks as usize {
+            self.loss.ledger_fault(format!(
+                "task {} saw {} tasks and counts {tasks}",
+                onlooker.0,
+                seen.len()
+            ));
         }
     }
 

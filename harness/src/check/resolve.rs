@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nstrail_audit::Op;
 use nstrail_wire::{
     fact::{Act, ActorId, Call, Outcome},
-    namespace::{CLONE_NEW_ALL, NamespaceSet},
+    namespace::{CLONE_NEW_ALL, NamespaceIds, NamespaceSet},
 };
 
 use super::{
@@ -63,12 +63,17 @@ impl Core {
         let Some(item) = actor.items.pop_front() else { return false };
         self.judge(&mut actor, &item);
         actor.last_position = item.position;
-        if let Act::Received { by, .. } = item.fact.act
-            && let Some(receiver) = self.ledger.actors.get_mut(&by)
-        {
-            receiver.visited.retain(|(position, _)| *position != item.position);
-            self.ledger.ready.push(by);
+        if let Some(about) = item.about {
+            let others = |(position, _): &(u64, ActorId)| *position != item.position;
+            if about == id {
+                actor.visited.retain(others);
+            } else if let Some(other) = self.ledger.actors.get_mut(&about) {
+                other.visited.retain(others);
+                self.ledger.ready.push(about);
+            }
         }
+        // Some wait for the rest of the queue, but some for this fact alone, and the rest may wait for them.
+        self.ledger.ready.append(&mut actor.wakes);
         self.emit(item);
         // A task that is over and judged goes; one that was killed stays to the fence, because it may
         // have done more than it could tell.
@@ -76,26 +81,26 @@ impl Core {
             self.ledger.actors.insert(id, actor);
             return true;
         }
-        let wakes = std::mem::take(&mut actor.wakes);
-        self.ledger.ready.extend(wakes);
         false
     }
 
-    /// Tasks that have a fact which must be judged before this one: those that are over by it, one that was sent a
-    /// datagram (it must be in the set that it was in then), and those that have sent one to this task.
+    /// Tasks that have a fact which must be judged before this one: those that are over by it, one that it is about (which
+    /// must be in the set that it was in then), and those that have told something about this task, or one that is over.
     fn waits_for(&self, id: ActorId, actor: &Actor, item: &Item) -> Vec<ActorId> {
         let has_older = |other: &ActorId, than: u64| {
             let first = self.ledger.actors.get(other).and_then(|other| other.items.front());
             first.is_some_and(|first| first.position < than)
         };
         let over = item.over.iter().filter(|over| has_older(over, u64::MAX));
-        let receiver = match &item.fact.act {
-            Act::Received { by, .. } => Some(by),
-            _ => None,
-        };
-        let receiver = receiver.into_iter().filter(|receiver| has_older(receiver, item.position));
-        let senders = actor.visited.iter().filter(|(at, _)| *at < item.position).map(|(_, sender)| sender);
-        over.chain(receiver).chain(senders).copied().filter(|other| *other != id).collect()
+        let about = item.about.iter().filter(|about| has_older(about, item.position));
+        let ended = item.over.iter().filter_map(|over| self.ledger.actors.get(over)).map(|over| &**over);
+        // A fact that leaves the task where it is need not wait; and its word of a child must not, because the child may be
+        // who looked at it.
+        let leaves = matches!(item.fact.act, Act::End | Act::Operation { outcome: Outcome::Done, .. })
+            .then_some(actor);
+        let visitors = ended.chain(leaves).flat_map(|actor| &actor.visited);
+        let visitors = visitors.filter(|(at, _)| *at < item.position).map(|(_, visitor)| visitor);
+        over.chain(about).chain(visitors).copied().filter(|other| *other != id).collect()
     }
 
     /// A maker that is over and never told of the call leaves its last set to the child.
@@ -197,10 +202,11 @@ impl Core {
                 self.check_set(actor.hold, set, item, "at the probe");
                 self.judge_probe(actor, item, *kind, *token, set);
             }
-            Act::Received { token, by, netns } => self.judge_received(actor, item, *token, *by, *netns),
+            Act::Seen { set, ids, unlisted, .. } => self.judge_seen(item, set, ids.as_ref(), unlisted),
+            Act::Received { token, netns, .. } => self.judge_received(actor, item, *token, *netns),
             Act::Ids { ids } => self.check_ids(actor.hold, ids, item),
             Act::Reaped { .. } => self.over(&item.over, item, actor),
-            Act::Childless { .. } | Act::End | Act::Fence { .. } | Act::Audit(_) => {}
+            Act::Childless { .. } | Act::Census { .. } | Act::End | Act::Fence { .. } | Act::Audit(_) => {}
         }
         self.ledger.held.entry(item.fact.pid).or_default().add(actor.hold);
     }
@@ -292,6 +298,24 @@ impl Core {
         if let Some(origin) = birth.origin {
             self.unpin(&[origin]);
         }
+    }
+
+    /// A task as another one sees it, while it sleeps: it must be where it said that it is.
+    fn judge_seen(
+        &mut self,
+        item: &Item,
+        set: &NamespaceSet,
+        ids: Option<&NamespaceIds>,
+        unlisted: &NamespaceIds,
+    ) {
+        let Some(seen) = item.about.and_then(|about| self.ledger.actors.get(&about)) else { return };
+        let hold = seen.hold;
+        self.check_live(hold, item);
+        self.check_set(hold, set, item, "as another task sees it");
+        if let Some(ids) = ids {
+            self.check_ids(hold, ids, item);
+        }
+        self.check_listed(hold, unlisted, item);
     }
 
     /// The maker's word of a child.

@@ -48,6 +48,8 @@ impl Core {
         }
         loop {
             self.run();
+            self.part_with_unborn(epoch, end);
+            self.run();
             if !self.force_births(epoch, end) {
                 break;
             }
@@ -106,6 +108,51 @@ impl Core {
         });
     }
 
+    /// A vfork's child lives on beyond the fence, unjudged, as does whoever comes from it: what it says of others, and others of it, must not
+    /// keep those.
+    fn part_with_unborn(&mut self, epoch: u64, end: bool) {
+        if end {
+            return;
+        }
+        let unborn: Vec<ActorId> =
+            self.ledger.actors.keys().copied().filter(|id| self.is_unborn(*id, epoch)).collect();
+        for id in unborn {
+            let Some(actor) = self.ledger.actors.get_mut(&id) else { continue };
+            let mut parted: Vec<(u64, ActorId, ActorId)> =
+                actor.visited.iter().map(|(position, visitor)| (*position, *visitor, id)).collect();
+            parted.extend(actor.items.iter().filter_map(|item| Some((item.position, id, item.about?))));
+            for (position, visitor, about) in parted {
+                let item = self.ledger.actors.get_mut(&visitor).and_then(|visitor| {
+                    visitor.items.iter_mut().find(|item| item.position == position && item.epoch <= epoch)
+                });
+                let Some(item) = item else { continue };
+                item.about = None;
+                if let Some(about) = self.ledger.actors.get_mut(&about) {
+                    about.visited.retain(|(at, _)| *at != position);
+                }
+            }
+        }
+        self.wake_all();
+    }
+
+    /// Whether the task waits for a word that comes when its maker, or one before that, goes on after a vfork.
+    fn is_unborn(&self, id: ActorId, epoch: u64) -> bool {
+        let mut next = Some(id);
+        while let Some(actor) = next.and_then(|id| self.ledger.actors.get(&id)) {
+            let Some(item) = actor.items.front() else { return false };
+            if item.epoch > epoch || !actor.awaits_birth() {
+                return false;
+            }
+            let maker = actor.maker.and_then(|maker| self.ledger.actors.get(&maker));
+            if maker.is_none_or(|maker| !maker.awaits_birth()) {
+                let gone = actor.is_gone(epoch) || maker.is_none_or(|maker| maker.is_gone(epoch));
+                return is_vfork(&item.fact.act) && !gone;
+            }
+            next = actor.maker;
+        }
+        false
+    }
+
     /// Children whose makers said nothing: killed, or still waiting for them (vfork).
     fn force_births(&mut self, epoch: u64, end: bool) -> bool {
         let mut waiting: Vec<(u64, ActorId)> = Vec::new();
@@ -114,8 +161,7 @@ impl Core {
             if item.epoch > epoch || !actor.awaits_birth() {
                 continue;
             }
-            let waits = matches!(item.fact.act, Act::Start { call, flags, .. }
-                if call == Call::Vfork || flags & CLONE_VFORK != 0);
+            let waits = is_vfork(&item.fact.act);
             let maker = actor.maker.and_then(|maker| self.ledger.actors.get(&maker));
             // A maker that waits for its own birth may have the word about this child further back. One that
             // waits for anything else waits for this child.
@@ -130,4 +176,9 @@ impl Core {
         self.ledger.ready.push(first);
         true
     }
+}
+
+/// The start of a task whose maker waits for it.
+fn is_vfork(act: &Act) -> bool {
+    matches!(act, Act::Start { call, flags, .. } if *call == Call::Vfork || flags & CLONE_VFORK != 0)
 }

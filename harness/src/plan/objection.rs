@@ -186,6 +186,10 @@ impl Place {
             Step::Exec(exec) => self.exec(exec, number),
             Step::Probe(kind) => self.probe(*kind, number),
             Step::DropCapabilities {} | Step::Processes { .. } => Ok(()),
+            Step::Census {} => hold(!self.user && !self.pid, number, || {
+                "is a census from inside a user or pid namespace, which has no power over tasks outside of it"
+                    .into()
+            }),
             Step::Become { uid } => {
                 hold(*uid != 0, number, || "becomes user 0, which it is (hint: any other uid)".into())
             }

@@ -80,6 +80,14 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "no_memory = { call = \"setns\", flags = [\"uts\"], target = \"pod\", at_most = 9 }",
             "`pod`, which is no label",
         ),
+        (
+            "spawn = { call = \"clone3\", flags = [\"user\"], inside = [{ census = {} }] }",
+            "no power over tasks outside",
+        ),
+        (
+            "spawn = { call = \"clone3\", flags = [\"pid\"], inside = [{ census = {} }] }",
+            "no power over tasks outside",
+        ),
         ("no_memory = { call = \"clone3\", flags = [], at_most = 9 }", "asks for no namespace"),
         ("no_memory = { call = \"clone\", flags = [\"time\"], at_most = 9 }", "exit signal"),
         (

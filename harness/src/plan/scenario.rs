@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 19] = [
+pub const EMBEDDED: [(&str, &str); 20] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -29,6 +29,7 @@ pub const EMBEDDED: [(&str, &str); 19] = [
     ("refused", include_str!("scenarios/refused.toml")),
     ("filters", include_str!("scenarios/filters.toml")),
     ("siblings", include_str!("scenarios/siblings.toml")),
+    ("census", include_str!("scenarios/census.toml")),
     ("veth", include_str!("scenarios/veth.toml")),
     ("mounts", include_str!("scenarios/mounts.toml")),
     ("killed", include_str!("scenarios/killed.toml")),
@@ -38,7 +39,7 @@ pub const EMBEDDED: [(&str, &str); 19] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 16;
+const DEFAULTS: usize = 17;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -199,7 +200,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, veth, mounts, killed, no-memory, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, census, veth, mounts, killed, no-memory, storm, churn-short"
             ),
             "{message}"
         );

@@ -480,7 +480,7 @@ impl JoinedSink for Lineage {
             Act::Childless { .. } => {
                 self.actor(fact.actor).tell(Line::new("it was in a call that made no task"))
             }
-            Act::Fence { .. } | Act::Audit(_) | Act::Ids { .. } => {}
+            Act::Fence { .. } | Act::Audit(_) | Act::Ids { .. } | Act::Seen { .. } | Act::Census { .. } => {}
         }
         self.most_open = self.most_open.max(self.actors.len());
     }

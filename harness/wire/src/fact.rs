@@ -83,6 +83,20 @@ pub enum Act {
     Received { token: u64, by: ActorId, netns: u32 },
     /// The task `of`, which was reaped before, was killed in a call that makes a task, and has left none: the call failed.
     Childless { of: ActorId, call: Call },
+    /// Another task of the guest, which sleeps or waits, as the initial /proc shows it to one that does
+    /// [`Step::Census`](crate::step::Step::Census).
+    Seen {
+        /// The other task's thread id in the initial pid namespace.
+        of: u32,
+        set: NamespaceSet,
+        /// NS_GET_ID, where the kernel has such ids.
+        ids: Option<NamespaceIds>,
+        /// Those of its ids that listns(2) did not list, where the kernel has that call; 0 stands for none.
+        unlisted: NamespaceIds,
+    },
+    /// There are no other tasks than those that the teller has [`Act::Seen`] since its last census: so many, not counting itself
+    /// and the agent's own.
+    Census { tasks: u32 },
 }
 
 /// The system call that an operation used.

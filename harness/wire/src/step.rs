@@ -78,6 +78,9 @@ pub enum Step {
     Interrupt(Interrupt),
     /// Let each memory allocation of a call fail in turn.
     NoMemory(NoMemory),
+    /// Look at every task of the guest from outside, by the initial /proc and listns(2): each must still be in the set that it has told, and
+    /// there must be no other one. All others must sleep or wait, so it is no step for tasks that run beside each other.
+    Census {},
 }
 
 impl Step {

@@ -47,9 +47,13 @@ pub fn numbers() -> io::Result<Numbers> {
 
 /// The calling thread's namespaces.
 pub fn namespaces() -> io::Result<NamespaceSet> {
-    // One walk through thread-self instead of ten: it is the dear part.
-    let directory =
-        inherited::open_at(PROC, c"thread-self/ns", libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
+    namespaces_in(c"thread-self/ns")
+}
+
+/// The namespaces in a folder of the initial proc, as `thread-self/ns`.
+pub fn namespaces_in(path: &CStr) -> io::Result<NamespaceSet> {
+    // One walk to the folder instead of ten: it is the dear part.
+    let directory = inherited::open_at(PROC, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
     let mut set = NamespaceSet::default();
     let mut result = Ok(());
     for entry in NamespaceEntry::ALL {

@@ -8,7 +8,7 @@
 //! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
-//! - [`no_memory`]: calls without memory. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
+//! - [`no_memory`]: calls without memory. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
 pub mod census;
 mod cgroup;
@@ -21,6 +21,7 @@ mod interrupt;
 mod moves;
 mod nest;
 mod no_memory;
+mod onlooker;
 mod packet;
 mod pin;
 mod pipe;
@@ -71,19 +72,21 @@ pub struct WorkloadEnd {
     pub pid_rollovers: u64,
 }
 
-/// Runs a scenario to its end. For the agent's main task.
+/// Runs a scenario to its end. For the agent's main task; `collector` is the process of the agent that is none of the workload.
 ///
 /// # Errors
 /// If a step could not be done, or did not give what the scenario expects of it.
 pub fn run(
     scenario: &Scenario,
     seed: u64,
+    collector: u32,
     ledger: &Ledger,
     audit: &dyn AuditControl,
 ) -> Result<WorkloadEnd, WorkloadError> {
     let trouble = |step| move |error: StepError| WorkloadError { step, reason: error.to_string() };
     inherited::open().map_err(StepError::call("descriptors of the workload")).map_err(trouble(None))?;
     let shared = Shared::create().map_err(StepError::call("shared memory")).map_err(trouble(None))?;
+    shared.collector.store(collector, Ordering::Relaxed);
     let stage = Stage { ledger: *ledger, shared, seed };
     let mut took = Duration::ZERO;
     let mut control = Control { audit, rules: Vec::new(), fences: 0 };

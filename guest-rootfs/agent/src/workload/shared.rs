@@ -51,6 +51,8 @@ pub struct TrialEnd {
 pub struct Shared {
     /// Sets made: successful calls with a namespace type, and implicit moves.
     pub containers: AtomicU64,
+    /// The agent's other process, which is none of a workload.
+    pub collector: AtomicU32,
     /// Of the call on trial: there is one at a time.
     pub trial: TrialEnd,
     /// Times that the PID counter was seen to wrap around.

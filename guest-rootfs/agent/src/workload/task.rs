@@ -17,7 +17,7 @@ use super::{
     churn,
     death::{self, Ending, Kept},
     error::{Failed, StepError},
-    exec, interrupt, moves, nest, no_memory,
+    exec, interrupt, moves, nest, no_memory, onlooker,
     packet::datagram,
     pin, privilege, probe,
     shared::Shared,
@@ -180,6 +180,7 @@ impl Task {
             Step::Datagram(step) => datagram::send(self, step),
             Step::Interrupt(step) => interrupt::step(self, step, number),
             Step::NoMemory(step) => no_memory::step(self, step),
+            Step::Census {} => onlooker::step(self),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }

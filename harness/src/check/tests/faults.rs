@@ -10,7 +10,7 @@ use nstrail_wire::{
 };
 
 use super::{
-    check_ledger_first, check_log_first, check_merged, check_sim,
+    assert_same_in_any_interleaving, check_sim,
     sim::{Line, Sim},
 };
 use crate::check::{Invariant, LossProof, Outcome};
@@ -800,16 +800,6 @@ fn loss_is_never_a_pass() {
     let at = at(&sim, with(&["op=unshare", "auditnsid=0x3 "]));
     sim.log.truncate(at);
     assert_eq!(check_sim(&sim).outcome(), Outcome::Inconclusive);
-}
-
-/// The findings are the same bytes in any interleaving.
-fn assert_same_in_any_interleaving(sim: &Sim, invariant: Invariant) {
-    let result = check_log_first(&sim.log, &sim.ledger);
-    assert!(result.findings.iter().any(|found| found.invariant == invariant), "{:?}", result.findings);
-    assert_eq!(result, check_ledger_first(&sim.log, &sim.ledger));
-    for seed in 0..500 {
-        assert_eq!(result, check_merged(&sim.log, &sim.ledger, seed), "seed {seed}");
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Tests of the checker as a whole: right runs in any interleaving, then each planted fault.
 
 mod faults;
+mod onlooker;
 mod perf;
 mod runs;
 mod sim;
@@ -9,7 +10,7 @@ mod sim;
 use nstrail_wire::{fact::Fact, perf::PerfEvent};
 
 use self::sim::{Line, Sim};
-use super::{CheckOptions, CheckResult, Checker};
+use super::{CheckOptions, CheckResult, Checker, Invariant};
 
 /// Checks two streams, merged as the bits say: one takes the next record, zero the next fact.
 fn check(log: &[Line], ledger: &[Fact], merge: &mut dyn FnMut() -> bool) -> CheckResult {
@@ -83,4 +84,14 @@ fn check_sim(sim: &Sim) -> CheckResult {
         assert_eq!(result, other, "the interleaving must not matter");
     }
     result
+}
+
+/// The findings are the same bytes in any interleaving.
+fn assert_same_in_any_interleaving(sim: &Sim, invariant: Invariant) {
+    let result = check_log_first(&sim.log, &sim.ledger);
+    assert!(result.findings.iter().any(|found| found.invariant == invariant), "{:?}", result.findings);
+    assert_eq!(result, check_ledger_first(&sim.log, &sim.ledger));
+    for seed in 0..500 {
+        assert_eq!(result, check_merged(&sim.log, &sim.ledger, seed), "seed {seed}");
+    }
 }

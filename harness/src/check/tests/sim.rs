@@ -71,6 +71,8 @@ pub struct Sim {
     next_actor: u64,
     next_token: u64,
     fences: u32,
+    /// A thread ended without a word: nobody waits for it, so nobody can tell that it is over.
+    pub mute_thread: bool,
 }
 
 const BOOT_SET: [u32; 10] = [35, 39, 41, 40, 36, 36, 34, 34, 37, 38];
@@ -136,6 +138,7 @@ impl Sim {
             next_actor: 1,
             next_token: 0,
             fences: 0,
+            mute_thread: false,
         };
         let ns_ids = sim.ids(set);
         let op = NsidOp { op: Op::Init, pid: 0, tid: 0, opid: 0, flags: 0, old: 0, id: 1, set, ns_ids };
@@ -543,6 +546,19 @@ impl Sim {
         token
     }
 
+    /// A task looks at all others.
+    pub fn look_around(&mut self, task: usize) {
+        self.go_on(task);
+        let others: Vec<usize> =
+            (1..self.tasks.len()).filter(|other| *other != task && self.tasks[*other].alive).collect();
+        for other in &others {
+            let (of, set) = (self.tasks[*other].tid, self.census(*other));
+            let ids = self.ids(set);
+            self.tell(task, Act::Seen { of, set, ids, unlisted: NamespaceIds::default() });
+        }
+        self.tell(task, Act::Census { tasks: others.len() as u32 });
+    }
+
     /// Other threads would not survive an exec.
     fn has_threads(&self, task: usize) -> bool {
         let pid = self.tasks[task].pid;
@@ -578,6 +594,7 @@ impl Sim {
         if words {
             self.tell(task, Act::End);
         }
+        self.mute_thread |= !words && self.tasks[task].thread;
         self.die(task);
     }
 
@@ -742,6 +759,7 @@ pub fn random_step(sim: &mut Sim, choice: [u8; 4]) {
             sim.reap(task, 0);
         }
         15 if choice[3] < 60 => sim.fence(),
+        15 if choice[3] >= 0xC0 && !sim.mute_thread => sim.look_around(task),
         _ => sim.go_on(task),
     }
 }
