@@ -102,6 +102,7 @@ impl Session<'_> {
 
         marker::make_set(&self.ledger).map_err(step("last set"))?;
         orphans::reap(self.collector)?;
+        workload::last_census(&self.ledger, self.collector as u32)?;
         self.control.fence(STATE_FENCE).map_err(step("fence before the last"))?;
         self.control.tell_state(When::After).map_err(step("state of audit"))?;
         self.control.fence(LAST_FENCE).map_err(step("last fence"))?;

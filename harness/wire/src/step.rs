@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
-    /// End what came before: all tasks reaped, a fence in both streams.
+    /// End what came before: all tasks reaped, which a census shows, and a fence in both streams.
     Fence {},
     /// Add or remove an audit rule.
     Rule(RuleStep),

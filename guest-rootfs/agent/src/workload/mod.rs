@@ -89,7 +89,7 @@ pub fn run(
     shared.collector.store(collector, Ordering::Relaxed);
     let stage = Stage { ledger: *ledger, shared, seed };
     let mut took = Duration::ZERO;
-    let mut control = Control { audit, rules: Vec::new(), fences: 0 };
+    let mut control = Control { audit, ledger: *ledger, collector, rules: Vec::new(), fences: 0 };
     let mut number = 0;
     let mut rest = &scenario.steps[..];
     while let Some(first) = rest.first() {
@@ -114,6 +114,15 @@ pub fn run(
         containers: shared.containers.load(Ordering::Relaxed),
         pid_rollovers: shared.rollovers.load(Ordering::Relaxed),
     })
+}
+
+/// What is left of the workload when it has ended: nothing, or the ledger is in doubt.
+///
+/// # Errors
+/// If /proc cannot be read.
+pub fn last_census(ledger: &Ledger, collector: u32) -> Result<(), WorkloadError> {
+    onlooker::at_fence(ledger, collector)
+        .map_err(|error| WorkloadError { step: None, reason: error.to_string() })
 }
 
 /// A stage does these steps, from its birth to its death.
@@ -161,6 +170,8 @@ fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32) -> Result<()
 /// The main task's part of a scenario.
 struct Control<'a> {
     audit: &'a dyn AuditControl,
+    ledger: Ledger,
+    collector: u32,
     /// Rules that stand, by the scenario's name for them.
     rules: Vec<(String, AuditRule)>,
     fences: u32,
@@ -171,6 +182,7 @@ impl Control<'_> {
         match step {
             Step::Fence {} => {
                 self.fences += 1;
+                onlooker::at_fence(&self.ledger, self.collector)?;
                 self.audit.fence(self.fences).map_err(StepError::call("fence"))
             }
             Step::Audit { enabled } => {

@@ -18,6 +18,7 @@ use super::{
     inherited::{self, PROC},
     task::Task,
 };
+use crate::ledger::Ledger;
 
 /// `PF_KTHREAD` of include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -40,40 +41,71 @@ struct NsIdReq {
 
 /// Does a [`Step::Census`](nstrail_wire::step::Step::Census).
 pub fn step(task: &mut Task) -> Result<(), StepError> {
-    let listed = list().map_err(StepError::call("listns"))?;
-    let mut tasks = 0;
-    for pid in numbers(c".").map_err(StepError::call("census of /proc"))? {
-        // The agent itself: it has told its set, and does nothing of a workload.
-        if pid == 1 || pid == task.stage.shared.collector.load(Ordering::Relaxed) {
-            continue;
-        }
-        let Some(threads) = there(numbers(&path(&format!("{pid}/task"))))? else { continue };
-        for tid in threads {
-            if tid != task.numbers.tid && see(task, pid, tid, listed.as_deref())? {
-                tasks += 1;
-            }
-        }
+    if task.stage.ledger.is_off() {
+        return Ok(());
     }
-    task.tell(Act::Census { tasks })
+    let others =
+        Others { own: task.numbers.tid, collector: task.stage.shared.collector.load(Ordering::Relaxed) };
+    others.look(&mut |act| task.tell(act))
 }
 
-/// One task. False if it is none of a workload, or none any more.
-fn see(task: &mut Task, pid: u32, tid: u32, listed: Option<&[u64]>) -> Result<bool, StepError> {
+/// As the agent's main task sees the guest at a fence, when none of a workload should be left.
+pub fn at_fence(ledger: &Ledger, collector: u32) -> Result<(), StepError> {
+    if ledger.is_off() {
+        return Ok(());
+    }
+    Others { own: 1, collector }.look(&mut |act| ledger.write_main(act).map_err(StepError::call("ledger")))
+}
+
+/// Tells a fact.
+type Tell<'a> = &'a mut dyn FnMut(Act) -> Result<(), StepError>;
+
+/// All tasks but the one that looks, and the agent's own: those have told their set, and do nothing of a workload.
+struct Others {
+    /// The tid of the one that looks.
+    own: u32,
+    collector: u32,
+}
+
+impl Others {
+    fn look(&self, tell: Tell<'_>) -> Result<(), StepError> {
+        let listed = list().map_err(StepError::call("listns"))?;
+        let mut tasks = 0;
+        for pid in numbers(c".").map_err(StepError::call("census of /proc"))? {
+            if pid == 1 || pid == self.collector {
+                continue;
+            }
+            let Some(threads) = there(numbers(&path(&format!("{pid}/task"))))? else { continue };
+            for tid in threads {
+                if tid == self.own {
+                    continue;
+                }
+                if let Some(act) = see(pid, tid, listed.as_deref())? {
+                    tell(act)?;
+                    tasks += 1;
+                }
+            }
+        }
+        tell(Act::Census { tasks })
+    }
+}
+
+/// One task; `None` if it is none of user space, or has ended.
+fn see(pid: u32, tid: u32, listed: Option<&[u64]>) -> Result<Option<Act>, StepError> {
     if !there(lives(&path(&format!("{pid}/task/{tid}/stat"))))?.unwrap_or(false) {
-        return Ok(false);
+        return Ok(None);
     }
     let folder = path(&format!("{pid}/task/{tid}/ns"));
     let (Some(set), Some(ids)) =
         (there(census::namespaces_in(&folder))?, there(census::ids_in(PROC, &folder))?)
     else {
-        return Ok(false);
+        return Ok(None);
     };
     let missing = |id: u64| listed.is_some_and(|listed| !listed.contains(&id));
     let unlisted = ids.map_or(NamespaceIds::default(), |ids| {
         NamespaceIds(ids.0.map(|id| if id != 0 && missing(id) { id } else { 0 }))
     });
-    task.tell(Act::Seen { of: tid, set, ids, unlisted })?;
-    Ok(true)
+    Ok(Some(Act::Seen { of: tid, set, ids, unlisted }))
 }
 
 /// `None` if the task has gone.
