@@ -10,6 +10,7 @@
 mod census;
 mod collector;
 mod control;
+mod drops;
 mod ledger;
 mod marker;
 mod mounts;

@@ -14,6 +14,8 @@ use std::{
 
 use nstrail_wire::fact::AuditStatus;
 
+use crate::drops::drops;
+
 /// `NLMSG_ERROR`: an acknowledgement, or a refusal.
 pub const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a reply of several messages.
@@ -361,18 +363,12 @@ impl AuditSocket {
         self.exchange(AUDIT_USER, &payload[..=text.len()], |_, _| false, true)
     }
 
-    /// The socket's inode number: its key in `/proc/net/netlink`.
+    /// What the kernel could not put into the socket.
     ///
     /// # Errors
-    /// What `fstat` says.
-    pub fn inode(&self) -> io::Result<u64> {
-        // SAFETY: all-zero is a valid `stat`, and the call fills it.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: `stat` is writable.
-        if unsafe { libc::fstat(self.fd.as_raw_fd(), &raw mut stat) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stat.st_ino)
+    /// As [`drops`].
+    pub fn drops(&self) -> io::Result<u64> {
+        drops(self.fd.as_raw_fd())
     }
 }
 

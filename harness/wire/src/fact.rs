@@ -185,7 +185,7 @@ pub enum AuditFact {
         first_difference: Option<u64>,
         /// ENOBUFS seen on either socket.
         overruns: u64,
-        /// `Drops` of the two sockets in /proc/net/netlink.
+        /// What the kernel could not put into the two sockets (`SK_MEMINFO_DROPS` of SO_MEMINFO).
         unicast_drops: u64,
         multicast_drops: u64,
     },

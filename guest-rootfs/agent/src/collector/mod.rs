@@ -12,7 +12,6 @@
 
 pub mod command;
 mod comparison;
-mod drops;
 mod facts;
 mod leaks;
 mod pace;
@@ -36,7 +35,6 @@ use thiserror::Error;
 use self::{
     command::{Command, Connection, Reply},
     comparison::Stream,
-    drops::drops,
     facts::{LedgerProgress, LedgerReader},
     pace::Pace,
     perf::PerfWatch,
@@ -93,8 +91,6 @@ pub enum CollectorError {
     Share { path: std::path::PathBuf, reason: String },
     #[error("kmemleak cannot be asked: {reason}")]
     Leaks { reason: String },
-    #[error("audit socket {inode} is not in /proc/net/netlink")]
-    Drops { inode: u64 },
     #[error("{reason}")]
     Task { reason: String },
 }
@@ -260,11 +256,6 @@ impl Collector {
         let sockets = self.sockets.as_ref().ok_or_else(unopened)?;
         let failed =
             |error: io::Error| CollectorError::Socket { action: "counted", reason: error.to_string() };
-        let table = fs::read_to_string("/proc/net/netlink").map_err(failed)?;
-        let drops_of = |socket: &AuditSocket| {
-            let inode = socket.inode().map_err(failed)?;
-            drops(&table, inode).ok_or(CollectorError::Drops { inode })
-        };
         let totals = self.tally.totals();
         Ok(AuditFact::Collected {
             unicast: totals.unicast,
@@ -272,8 +263,8 @@ impl Collector {
             before_multicast: totals.before_multicast,
             first_difference: totals.first_difference,
             overruns: totals.overruns,
-            unicast_drops: drops_of(&sockets.unicast)?,
-            multicast_drops: drops_of(&sockets.multicast)?,
+            unicast_drops: sockets.unicast.drops().map_err(failed)?,
+            multicast_drops: sockets.multicast.drops().map_err(failed)?,
         })
     }
 
