@@ -108,29 +108,12 @@ fn join_baselines(mut known: BaselineSummary, other: BaselineSummary) -> Baselin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        outcome::Outcome,
-        report::summary::{Figures, ScenarioSummary, SnapshotState},
-    };
+    use crate::{outcome::Outcome, report::summary::ScenarioSummary};
 
     fn part(run: &str, version: &str, cells: &[(&str, Outcome)], image: &str) -> RunSummary {
         let scenarios = cells.iter().map(|(name, outcome)| ScenarioSummary {
-            name: (*name).to_owned(),
-            seed: 1,
-            vcpus: 1,
-            outcome: *outcome,
-            reason: None,
-            attempts: Vec::new(),
-            baseline: None,
-            figures: Figures::default(),
-            findings: Vec::new(),
-            findings_not_listed: 0,
-            loss_doubts: Vec::new(),
-            snapshot: SnapshotState::Match { file: String::new() },
-            console: Vec::new(),
-            adapted: Vec::new(),
             artifacts: format!("{version}/{name}"),
-            reproducer: String::new(),
+            ..ScenarioSummary::sample(name, 1, *outcome)
         });
         let kernel = KernelSummary {
             version: version.to_owned(),

@@ -260,6 +260,31 @@ pub struct ConsoleSummary {
     pub lines: Vec<String>,
 }
 
+#[cfg(test)]
+impl ScenarioSummary {
+    /// One that ran without anything to tell.
+    pub fn sample(name: &str, vcpus: u8, outcome: Outcome) -> Self {
+        Self {
+            name: name.to_owned(),
+            seed: 1,
+            vcpus,
+            outcome,
+            reason: None,
+            attempts: Vec::new(),
+            baseline: None,
+            figures: Figures::default(),
+            findings: Vec::new(),
+            findings_not_listed: 0,
+            loss_doubts: Vec::new(),
+            snapshot: SnapshotState::Match { file: String::new() },
+            console: Vec::new(),
+            adapted: Vec::new(),
+            artifacts: String::new(),
+            reproducer: String::new(),
+        }
+    }
+}
+
 impl KernelSummary {
     /// `6.12`, or `6.12+lockdep`.
     #[must_use]

@@ -30,35 +30,36 @@ pub fn render(summary: &RunSummary) -> String {
     out
 }
 
-/// One row a kernel, one column a scenario and number of vCPUs.
+/// One row a scenario and number of vCPUs, of which there are many, and one column a kernel.
 fn render_table(out: &mut String, kernels: &[KernelSummary]) {
-    let column = |scenario: &ScenarioSummary| format!("{}/{}", scenario.name, scenario.vcpus);
-    let mut columns: Vec<String> = Vec::new();
+    let row_of = |scenario: &ScenarioSummary| format!("{}/{}", scenario.name, scenario.vcpus);
+    let mut rows: Vec<String> = Vec::new();
     for scenario in kernels.iter().flat_map(|kernel| &kernel.scenarios) {
-        let column = column(scenario);
-        if !columns.contains(&column) {
-            columns.push(column);
+        let row = row_of(scenario);
+        if !rows.contains(&row) {
+            rows.push(row);
         }
     }
-    let first = kernels.iter().map(|kernel| kernel.title().len()).max().unwrap_or(0).max("kernel".len());
-    let _ = write!(out, "\n{:<first$}", "kernel");
-    for column in &columns {
-        let _ = write!(out, "  {column:<16}");
-    }
-    let _ = writeln!(out);
+    let mut columns = vec![[vec!["scenario".to_owned()], rows.clone()].concat()];
     for kernel in kernels {
-        let _ = write!(out, "{:<first$}", kernel.title());
-        for name in &columns {
-            let ran = kernel.scenarios.iter().find(|scenario| column(scenario) == *name);
-            let word = match (ran, &kernel.failure) {
+        let mut column = vec![kernel.title()];
+        for row in &rows {
+            let ran = kernel.scenarios.iter().find(|scenario| row_of(scenario) == *row);
+            column.push(match (ran, &kernel.failure) {
                 (Some(ran), _) if ran.attempts.is_empty() => ran.outcome.word().to_owned(),
                 (Some(ran), _) => format!("{} (try {})", ran.outcome.word(), ran.attempts.len() + 1),
                 (None, Some(failure)) => failure.outcome.word().to_owned(),
                 (None, None) => "-".to_owned(),
-            };
-            let _ = write!(out, "  {word:<16}");
+            });
         }
-        let _ = writeln!(out);
+        columns.push(column);
+    }
+    let widths: Vec<usize> =
+        columns.iter().map(|column| column.iter().map(String::len).max().unwrap_or(0)).collect();
+    let _ = writeln!(out);
+    for line in 0..=rows.len() {
+        let cells = columns.iter().zip(&widths).map(|(column, width)| format!("{:<width$}", column[line]));
+        let _ = writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
 }
 
@@ -268,5 +269,41 @@ fn render_finding(out: &mut String, finding: &FindingSummary) {
         for line in lines {
             let _ = writeln!(out, "      {title}: {}", one_line(line));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::summary::Failure;
+
+    #[test]
+    fn the_table_has_a_row_for_each_scenario_and_a_column_for_each_kernel() {
+        let kernel = |version: &str, config: &str, scenarios| KernelSummary {
+            version: version.to_owned(),
+            config: config.to_owned(),
+            scenarios,
+            ..KernelSummary::default()
+        };
+        let mut second_try = ScenarioSummary::sample("churn", 4, Outcome::Passed);
+        second_try.attempts.push(Outcome::Crashed);
+        let smoke = ScenarioSummary::sample("smoke", 2, Outcome::SnapshotPending);
+        let mut broken = kernel("7.3", "", Vec::new());
+        broken.failure = Some(Failure { outcome: Outcome::BuildFailed, message: String::new() });
+        let kernels = [
+            kernel("5.10", "", vec![smoke.clone(), second_try]),
+            kernel("6.12", "lockdep", vec![smoke]),
+            broken,
+        ];
+        let mut out = String::new();
+        render_table(&mut out, &kernels);
+        assert_eq!(
+            out,
+            "
+scenario  5.10              6.12+lockdep      7.3
+smoke/2   snapshot pending  snapshot pending  build failed
+churn/4   passed (try 2)    -                 build failed
+"
+        );
     }
 }

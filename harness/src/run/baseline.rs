@@ -105,26 +105,12 @@ fn no_verdict(kernel: &mut KernelSummary, outcome: Outcome, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::summary::{BaselineSummary, ConsoleSummary, Failure, Figures, SnapshotState};
+    use crate::report::summary::{BaselineSummary, ConsoleSummary, Failure};
 
     fn ran(name: &str, outcome: Outcome) -> ScenarioSummary {
         ScenarioSummary {
-            name: name.to_owned(),
-            seed: 1,
-            vcpus: 2,
-            outcome,
             reason: (outcome != Outcome::Passed).then(|| "panic".to_owned()),
-            attempts: Vec::new(),
-            baseline: None,
-            figures: Figures::default(),
-            findings: Vec::new(),
-            findings_not_listed: 0,
-            loss_doubts: Vec::new(),
-            snapshot: SnapshotState::NotCompared { reason: String::new() },
-            console: Vec::new(),
-            adapted: Vec::new(),
-            artifacts: String::new(),
-            reproducer: String::new(),
+            ..ScenarioSummary::sample(name, 2, outcome)
         }
     }
 
