@@ -140,16 +140,20 @@ impl Core {
         }
     }
 
+    /// The definition of a set, and its ids. That they are there at all is another invariant's business.
+    fn ids_listed(&self, hold: Hold) -> Option<(Arc<Definition>, NamespaceIds)> {
+        let definition = match hold {
+            Hold::Boot => self.boot_set.as_ref(),
+            Hold::Set(id) => self.sets.get(id).map(|set| &set.definition),
+            Hold::Silent(_) | Hold::Unknown => None,
+        }?;
+        Some((Arc::clone(definition), definition.op.ns_ids?))
+    }
+
     /// What the definition of a live task's set lists, the kernel must list as well (listns(2)). `unlisted`: those of the task's ids that it
     /// did not; 0 stands for none.
     pub fn check_listed(&mut self, hold: Hold, unlisted: &NamespaceIds, item: &Item) {
-        let definition = match hold {
-            Hold::Boot => self.boot_set.clone(),
-            Hold::Set(id) => self.sets.get(id).map(|set| Arc::clone(&set.definition)),
-            Hold::Silent(_) | Hold::Unknown => None,
-        };
-        let Some(definition) = definition else { return };
-        let Some(listed) = definition.op.ns_ids else { return };
+        let Some((definition, listed)) = self.ids_listed(hold) else { return };
         if let Some(id) = unlisted.0.iter().find(|id| **id != 0 && listed.0.contains(id)) {
             let (expected, found) = (format!("{id} among those of listns(2)"), format!("nsid={listed}"));
             let finding = self.about(Invariant::G2Ids, expected, found, &definition);
@@ -160,14 +164,7 @@ impl Core {
     /// The ids that the kernel gave the task itself. 0 in them stands for an entry that cannot be opened; that a list
     /// has `?` for the right types is another invariant's business.
     pub fn check_ids(&mut self, hold: Hold, told: &NamespaceIds, item: &Item) {
-        let definition = match hold {
-            Hold::Boot => self.boot_set.clone(),
-            Hold::Set(id) => self.sets.get(id).map(|set| Arc::clone(&set.definition)),
-            Hold::Silent(_) | Hold::Unknown => None,
-        };
-        // As is that the list is there at all.
-        let Some(definition) = definition else { return };
-        let Some(listed) = definition.op.ns_ids else { return };
+        let Some((definition, listed)) = self.ids_listed(hold) else { return };
         if listed.0.iter().zip(&told.0).all(|(listed, told)| listed == told || *listed == 0 || *told == 0) {
             return;
         }

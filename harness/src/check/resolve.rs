@@ -77,11 +77,11 @@ impl Core {
         self.emit(item);
         // A task that is over and judged goes; one that was killed stays to the fence, because it may
         // have done more than it could tell.
-        if !(actor.left && actor.ended && actor.items.is_empty()) {
+        let stays = !(actor.left && actor.ended && actor.items.is_empty());
+        if stays {
             self.ledger.actors.insert(id, actor);
-            return true;
         }
-        false
+        stays
     }
 
     /// Tasks that have a fact which must be judged before this one: those that are over by it, one that it is about (which

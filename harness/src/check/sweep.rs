@@ -48,8 +48,9 @@ impl Core {
         }
         loop {
             self.run();
-            self.part_with_unborn(epoch, end);
-            self.run();
+            if self.part_with_unborn(epoch, end) {
+                self.run();
+            }
             if !self.force_births(epoch, end) {
                 break;
             }
@@ -110,10 +111,11 @@ impl Core {
 
     /// A vfork's child lives on beyond the fence, unjudged, as does whoever comes from it: what it says of others, and others of it, must not
     /// keep those.
-    fn part_with_unborn(&mut self, epoch: u64, end: bool) {
+    fn part_with_unborn(&mut self, epoch: u64, end: bool) -> bool {
         if end {
-            return;
+            return false;
         }
+        let mut any = false;
         let unborn: Vec<ActorId> =
             self.ledger.actors.keys().copied().filter(|id| self.is_unborn(*id, epoch)).collect();
         for id in unborn {
@@ -127,12 +129,16 @@ impl Core {
                 });
                 let Some(item) = item else { continue };
                 item.about = None;
+                any = true;
                 if let Some(about) = self.ledger.actors.get_mut(&about) {
                     about.visited.retain(|(at, _)| *at != position);
                 }
             }
         }
-        self.wake_all();
+        if any {
+            self.wake_all();
+        }
+        any
     }
 
     /// Whether the task waits for a word that comes when its maker, or one before that, goes on after a vfork.

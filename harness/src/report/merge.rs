@@ -113,7 +113,7 @@ mod tests {
     fn part(run: &str, version: &str, cells: &[(&str, Outcome)], image: &str) -> RunSummary {
         let scenarios = cells.iter().map(|(name, outcome)| ScenarioSummary {
             artifacts: format!("{version}/{name}"),
-            ..ScenarioSummary::sample(name, 1, *outcome)
+            ..ScenarioSummary::new(name, 1, 1, *outcome, "")
         });
         let kernel = KernelSummary {
             version: version.to_owned(),

@@ -260,13 +260,13 @@ pub struct ConsoleSummary {
     pub lines: Vec<String>,
 }
 
-#[cfg(test)]
 impl ScenarioSummary {
-    /// One that ran without anything to tell.
-    pub fn sample(name: &str, vcpus: u8, outcome: Outcome) -> Self {
+    /// One that has nothing to tell yet; `not_compared` is why there is no canonical form.
+    #[must_use]
+    pub fn new(name: &str, seed: u64, vcpus: u8, outcome: Outcome, not_compared: &str) -> Self {
         Self {
             name: name.to_owned(),
-            seed: 1,
+            seed,
             vcpus,
             outcome,
             reason: None,
@@ -276,7 +276,7 @@ impl ScenarioSummary {
             findings: Vec::new(),
             findings_not_listed: 0,
             loss_doubts: Vec::new(),
-            snapshot: SnapshotState::Match { file: String::new() },
+            snapshot: SnapshotState::NotCompared { reason: not_compared.to_owned() },
             console: Vec::new(),
             adapted: Vec::new(),
             artifacts: String::new(),

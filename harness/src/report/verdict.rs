@@ -285,9 +285,9 @@ mod tests {
             scenarios,
             ..KernelSummary::default()
         };
-        let mut second_try = ScenarioSummary::sample("churn", 4, Outcome::Passed);
+        let mut second_try = ScenarioSummary::new("churn", 1, 4, Outcome::Passed, "");
         second_try.attempts.push(Outcome::Crashed);
-        let smoke = ScenarioSummary::sample("smoke", 2, Outcome::SnapshotPending);
+        let smoke = ScenarioSummary::new("smoke", 1, 2, Outcome::SnapshotPending, "");
         let mut broken = kernel("7.3", "", Vec::new());
         broken.failure = Some(Failure { outcome: Outcome::BuildFailed, message: String::new() });
         let kernels = [

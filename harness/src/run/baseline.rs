@@ -110,7 +110,7 @@ mod tests {
     fn ran(name: &str, outcome: Outcome) -> ScenarioSummary {
         ScenarioSummary {
             reason: (outcome != Outcome::Passed).then(|| "panic".to_owned()),
-            ..ScenarioSummary::sample(name, 2, outcome)
+            ..ScenarioSummary::new(name, 1, 2, outcome, "")
         }
     }
 

@@ -28,8 +28,8 @@ use crate::{
     report::{
         ktap,
         summary::{
-            Failure, Figures, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary,
-            SnapshotState, Stage,
+            Failure, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary, SnapshotState,
+            Stage,
         },
     },
     snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
@@ -332,23 +332,11 @@ impl Base<'_> {
     ) -> ScenarioSummary {
         let config = self.shared.config;
         progress(RunEvent::Scenario { name: &scenario.name, vcpus });
+        let not_compared = "the scenario did not run to its end";
         let mut summary = ScenarioSummary {
-            name: scenario.name.clone(),
-            seed: config.seed,
-            vcpus,
-            outcome: Outcome::Crashed,
-            reason: None,
-            attempts: Vec::new(),
-            baseline: None,
-            figures: Figures::default(),
-            findings: Vec::new(),
-            findings_not_listed: 0,
-            loss_doubts: Vec::new(),
-            snapshot: SnapshotState::NotCompared { reason: "the scenario did not run to its end".to_owned() },
-            console: Vec::new(),
-            adapted: Vec::new(),
             artifacts: place.display().to_string(),
             reproducer: reproducer(config, std::iter::once(scenario.name.as_str())),
+            ..ScenarioSummary::new(&scenario.name, config.seed, vcpus, Outcome::Crashed, not_compared)
         };
         match self.lacks(scenario) {
             Ok(None) => {}

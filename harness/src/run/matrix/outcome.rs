@@ -8,9 +8,7 @@ use nstrail_wire::scenario::Scenario;
 use super::runner::{Runner, Side, Task, TaskState};
 use crate::{
     outcome::Outcome,
-    report::summary::{
-        BaselineScenario, BaselineSummary, Figures, KernelSummary, ScenarioSummary, SnapshotState, Stage,
-    },
+    report::summary::{BaselineScenario, BaselineSummary, KernelSummary, ScenarioSummary, Stage},
     run::{
         baseline,
         execute::{note_image, series_summary},
@@ -76,22 +74,8 @@ impl Runner<'_> {
 
 pub(super) fn skipped(scenario: &Scenario, vcpus: u8, seed: u64, reason: &str) -> ScenarioSummary {
     ScenarioSummary {
-        name: scenario.name.clone(),
-        seed,
-        vcpus,
-        outcome: Outcome::Skipped,
         reason: Some(reason.to_owned()),
-        attempts: Vec::new(),
-        baseline: None,
-        figures: Figures::default(),
-        findings: Vec::new(),
-        findings_not_listed: 0,
-        loss_doubts: Vec::new(),
-        snapshot: SnapshotState::NotCompared { reason: "it did not run".to_owned() },
-        console: Vec::new(),
-        adapted: Vec::new(),
-        artifacts: String::new(),
-        reproducer: String::new(),
+        ..ScenarioSummary::new(&scenario.name, seed, vcpus, Outcome::Skipped, "it did not run")
     }
 }
 
