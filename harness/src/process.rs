@@ -18,7 +18,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::Child;
+pub use child::{Child, ExitFd};
 
 /// How many of the last lines an error carries.
 pub const TAIL_LINES: usize = 20;
@@ -109,7 +109,7 @@ impl ProcessError {
 fn start_hint(source: &io::Error, argv: &Argv) -> String {
     match (source.kind(), argv.0.first()) {
         (io::ErrorKind::NotFound, Some(program)) => {
-            format!("\n(hint: is {} installed, and the working directory there?)", program.display())
+            format!(" (hint: is {} installed, and the working directory there?)", program.display())
         }
         _ => String::new(),
     }

@@ -100,6 +100,21 @@ impl Child {
         self.pid as u32
     }
 
+    /// What another thread can wait for the exit with.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub fn exit(&self) -> io::Result<ExitFd> {
+        self.pidfd.try_clone().map(ExitFd)
+    }
+
+    /// Whether a signal has stopped it: it lives, and does nothing (`T` in /proc/PID/stat, proc(5)).
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // The name may hold anything, brackets too.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+
     /// How long ago it was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -352,6 +367,17 @@ fn read_lines(pipe: PipeReader, mut log: Option<File>, lines: &Sender<String>) {
             let _ = io::copy(&mut pipe, &mut io::sink());
             return;
         }
+    }
+}
+
+/// The exit of a child, to be waited for without the child at hand.
+#[derive(Debug)]
+pub struct ExitFd(OwnedFd);
+
+impl ExitFd {
+    /// Returns when the child has exited. It is not reaped by that.
+    pub fn wait(&self) {
+        while !poll_exit(&self.0, Duration::from_secs(3600)).unwrap_or(true) {}
     }
 }
 

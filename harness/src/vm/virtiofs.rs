@@ -30,7 +30,7 @@ use virtiofsd::{
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::BootFailure;
-use crate::process::{Child, ChildSpec, Sink};
+use crate::process::{Child, ChildSpec, ExitFd, Sink};
 
 /// The daemon's hidden subcommand.
 pub const SUBCOMMAND: &str = "virtiofsd";
@@ -78,6 +78,26 @@ impl Daemon {
             })
             .spawn()?;
         Ok(Self { child, socket, _folder: private })
+    }
+
+    /// What becomes ready when it ends.
+    pub fn exit(&self) -> io::Result<ExitFd> {
+        self.child.exit()
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<String> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// Whether a signal has stopped it.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.child.is_stopped()
     }
 
     /// Where QEMU connects.

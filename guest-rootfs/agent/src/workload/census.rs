@@ -45,6 +45,12 @@ pub fn numbers() -> io::Result<Numbers> {
     }
 }
 
+/// The namespaces of the calling thread, which has these numbers.
+pub fn namespaces_of(numbers: Numbers) -> io::Result<NamespaceSet> {
+    // Each new task has inodes of its own in /proc: two folders less is a tenth of what a container costs here.
+    if numbers.pid == numbers.tid { namespaces_in(c"self/ns") } else { namespaces() }
+}
+
 /// The calling thread's namespaces.
 pub fn namespaces() -> io::Result<NamespaceSet> {
     namespaces_in(c"thread-self/ns")

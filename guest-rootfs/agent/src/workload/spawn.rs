@@ -135,7 +135,7 @@ pub struct Orphan {
 pub struct Made {
     pub actor: ActorId,
     pub local_pid: i32,
-    /// What it runs on if it shares its maker's memory: unmapped when this is dropped, after its end.
+    /// What it runs on if it shares its maker's memory: free again when this is dropped, after its end.
     _stack: Option<Stack>,
 }
 
@@ -283,7 +283,7 @@ pub fn make_child(
         gate: AtomicU32::new(u32::from(!takes_turns)),
         done: AtomicU32::new(0),
     };
-    let stack = shares_memory.then(Stack::map).transpose().map_err(StepError::call("stack"))?;
+    let stack = shares_memory.then(Stack::take).transpose().map_err(StepError::call("stack"))?;
     let mut pidfd: RawFd = -1;
     let pid_one: i32 = 1;
     let arguments = clone_args(make, &mut pidfd, &pid_one);

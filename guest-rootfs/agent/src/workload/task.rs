@@ -73,7 +73,7 @@ impl Task {
             (Numbers { pid: 0, tid: 0 }, origin.parent_set)
         } else {
             let numbers = census::numbers().map_err(StepError::call("thread-self"))?;
-            (numbers, census::namespaces().map_err(StepError::call("census"))?)
+            (numbers, census::namespaces_of(numbers).map_err(StepError::call("census"))?)
         };
         stage.shared.tell_tid(origin.actor, numbers.tid);
         let mut task = Self {
@@ -125,7 +125,7 @@ impl Task {
     ) -> Result<(), StepError> {
         let before = self.set;
         if !self.stage.ledger.is_off() {
-            self.set = census::namespaces().map_err(StepError::call("census"))?;
+            self.set = census::namespaces_of(self.numbers).map_err(StepError::call("census"))?;
         }
         if flags & CLONE_NEW_ALL != 0 && !matches!(outcome, Outcome::Failed { .. }) {
             self.count_container();
@@ -155,7 +155,7 @@ impl Task {
 
     fn take(&mut self, step: &Step, number: u32) -> Result<(), StepError> {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } => {
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) => {
                 Err(StepError::Scenario("step is for the outermost list"))
             }
             Step::Spawn(spawn) => spawn::step(self, spawn, number),
