@@ -581,6 +581,9 @@ fn check_churn(churn: &Churn, number: u32) -> Verdict {
                 .into()
         },
     )?;
+    hold(churn.look_every > 0, number, || {
+        "has nobody look (hint: look_every = 1 for each container)".into()
+    })?;
     hold(churn.seconds != Some(0), number, || "ends after 0 seconds, expected 1 or more".into())
 }
 

@@ -524,4 +524,12 @@ pub struct Churn {
     /// Seconds after which no more containers are made, however many there are by then.
     #[serde(default)]
     pub seconds: Option<u32>,
+    /// One container in so many reads its namespaces in /proc, and has its maker read its own afterwards. The others, if they do nothing but live and die and are no
+    /// new pid or user namespace, tell what was called and what came back; log and perf have their namespaces, too.
+    #[serde(default = "each")]
+    pub look_every: u32,
+}
+
+const fn each() -> u32 {
+    1
 }

@@ -17,6 +17,15 @@ pub struct Numbers {
     pub tid: u32,
 }
 
+impl Numbers {
+    /// Of a task in the initial pid namespace.
+    pub fn own() -> Self {
+        // SAFETY: plain system calls.
+        let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+        Self { pid: pid as u32, tid: tid as u32 }
+    }
+}
+
 const fn file_name(entry: NamespaceEntry) -> &'static CStr {
     match entry {
         NamespaceEntry::Cgroup => c"cgroup",

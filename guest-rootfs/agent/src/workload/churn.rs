@@ -39,6 +39,8 @@ struct Plan<'a> {
     forks: bool,
     death: Death,
     vfork: bool,
+    /// It reads its namespaces.
+    looks: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -52,6 +54,7 @@ impl<'a> Plan<'a> {
         let nests = random.once_in(churn.nest_every);
         let forks = random.once_in(churn.fork_every);
         let killed = random.once_in(churn.kill_every);
+        let looks = random.once_in(churn.look_every);
         Self {
             types,
             probe: probe.filter(|_| probes),
@@ -59,12 +62,28 @@ impl<'a> Plan<'a> {
             forks,
             death: if killed { Death::Kill } else { Death::Exit },
             vfork: churn.vfork,
+            looks,
         }
     }
 
     /// A container, or a plain fork, that this one makes.
     fn inner<'b>(&self, types: &'b [NamespaceType]) -> Plan<'b> {
-        Plan { types, probe: self.probe, nested: None, forks: false, death: Death::Exit, vfork: self.vfork }
+        Plan {
+            types,
+            probe: self.probe,
+            nested: None,
+            forks: false,
+            death: Death::Exit,
+            vfork: self.vfork,
+            looks: true,
+        }
+    }
+
+    /// Whether it does nothing that needs its namespaces to be told.
+    fn is_bare(&self) -> bool {
+        let numbered = |r#type: &NamespaceType| matches!(r#type, NamespaceType::Pid | NamespaceType::User);
+        let acts = self.probe.is_some() || self.nested.is_some() || self.forks;
+        !self.looks && !acts && self.death == Death::Exit && !self.types.iter().any(numbered)
     }
 
     /// The call that makes it. clone3 knows all types.
@@ -151,11 +170,13 @@ fn stay_on_one_cpu(worker: u32) -> io::Result<()> {
 /// Makes a container and sees it off. Gives its pid.
 fn container(task: &mut Task, plan: &Plan<'_>) -> Result<i32, StepError> {
     let body = |child: &mut Task| live(child, plan).map_err(|error| Failed { step: child.step, error });
-    let make = plan.make();
+    task.bare = plan.is_bare() && task.counts_from_init();
+    let make = Make { bare: task.bare, ..plan.make() };
     let ready = (plan.death == Death::Kill).then(Pipe::new).transpose()?;
     let ending = ready.map_or(Ending::Exit, |ready| Ending::BeKilled { ready: ready.write });
     let made = make_child(task, &make, ending, None, &body, None)?
         .ok_or(StepError::Scenario("a container was refused"))?;
+    task.bare = false;
     if let Some(ready) = ready {
         ready.await_byte()?;
         kill(made.local_pid)?;
@@ -195,6 +216,7 @@ mod tests {
             kill_every: 11,
             vfork: false,
             seconds: None,
+            look_every: 1,
         };
         let plans = |seed, worker| (0..500).map(|at| Plan::new(&churn, seed, worker, at)).collect::<Vec<_>>();
         assert_eq!(plans(1, 2), plans(1, 2));
