@@ -140,6 +140,9 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     for (key, value) in &args.kernel.make {
         flag("make", &format!("{key}={value}"));
     }
+    if args.kernel.sandbox.no_sandbox {
+        flag("no-sandbox", "");
+    }
     if args.each_patch {
         flag("each-patch", "");
         if args.checkpatch == CheckpatchArg::Deny {
