@@ -7,6 +7,7 @@ use nstrail::{
     kernel::{self, BuildEvent, Fragments, KernelSpec, SeriesInput, SourceSpec, Store},
     outcome::Outcome,
     process::SandboxMode,
+    report::escape::one_line,
     run::execute::kernel_failure,
 };
 
@@ -190,7 +191,7 @@ pub fn apply(context: &Context, args: &BuildArgs) -> Ending {
         Ok(tree) => {
             drop(progress);
             for patch in &tree.patches {
-                println!("{}", patch.name);
+                println!("{}", one_line(&patch.name));
                 for offset in &patch.offsets {
                     println!("    {offset}");
                 }

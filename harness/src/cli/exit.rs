@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use nstrail::outcome::Outcome;
+use nstrail::{outcome::Outcome, report::escape::lines};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Ending {
         Self::Failed(Outcome::Error, error.to_string())
     }
 
-    /// Prints the last lines and gives the code.
+    /// Prints the last lines and gives the code. Messages may have words of a patch or a guest in them.
     pub fn report(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
@@ -33,10 +33,12 @@ impl Ending {
                 ExitCode::from(outcome.exit_code())
             }
             Self::Usage(message) => {
+                let message = lines(&message);
                 eprintln!("nstrail: error: {message}\nnstrail: usage error (exit code 2)");
                 ExitCode::from(2)
             }
             Self::Failed(outcome, message) => {
+                let message = lines(&message);
                 eprintln!(
                     "nstrail: error: {message}\nnstrail: {outcome}: {} (exit code {})",
                     outcome.sentence(),

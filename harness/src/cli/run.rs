@@ -4,7 +4,7 @@
 use nstrail::{
     outcome::Outcome,
     plan::scenario::{self, ScenarioError},
-    report::verdict,
+    report::{escape::one_line, verdict},
     run::execute::{EachPatch, RunConfig, RunEvent, execute},
     snapshot::Mode,
 };
@@ -171,12 +171,12 @@ pub fn add_flag(line: &mut String, name: &str, value: &str) {
 fn dry_run(config: &RunConfig) -> Ending {
     let series = config.kernel.series.as_ref().map_or_else(
         || "no series".to_owned(),
-        |series| format!("{} ({} patches)", series.name, series.patches.len()),
+        |series| format!("{} ({} patches)", one_line(&series.name), series.patches.len()),
     );
     println!("kernel {} with {series}, from {:?}", config.version, config.kernel.source);
     if let (Some(_), Some(series)) = (config.each_patch, &config.kernel.series) {
         for (number, patch) in series.patches.iter().enumerate() {
-            println!("patch {}/{}: {}", number + 1, series.patches.len(), patch.name);
+            println!("patch {}/{}: {}", number + 1, series.patches.len(), one_line(&patch.name));
         }
     }
     for scenario in &config.scenarios {

@@ -121,7 +121,7 @@ impl fmt::Display for RejectedHunk {
         }
         write!(f, "what stands there:")?;
         for (i, line) in self.found.iter().enumerate() {
-            write!(f, "\n{:6}  {}", self.line + i, one_line(line))?;
+            write!(f, "\n{:6}  {}", self.line + i, lines(line))?;
         }
         Ok(())
     }

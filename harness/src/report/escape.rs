@@ -22,13 +22,17 @@ pub fn is_active(character: char) -> bool {
 /// One line of foreign text, whatever is in it. A tab becomes a blank.
 #[must_use]
 pub fn one_line(text: &str) -> String {
+    escape(text, ' ')
+}
+
+fn escape(text: &str, tab: char) -> String {
     let mut out = String::with_capacity(text.len());
     let commands = text.trim_start().starts_with("::").then(|| text.len() - text.trim_start().len());
     for (at, character) in text.char_indices() {
         let command = commands == Some(at) || character == '#' && text[at..].starts_with("##[");
         // Writing to a String cannot fail.
         let _ = match character {
-            '\t' => out.write_char(' '),
+            '\t' => out.write_char(tab),
             _ if command || is_active(character) && u32::from(character) <= 0xff => {
                 write!(out, "\\x{:02x}", u32::from(character))
             }
@@ -39,10 +43,30 @@ pub fn one_line(text: &str) -> String {
     out
 }
 
-/// Text of ours with foreign words in it: its lines stay lines, each of them as [`one_line`].
+/// Text with foreign words in it whose lines stay lines, each of them as [`one_line`]; tabs stay, too.
 #[must_use]
 pub fn lines(text: &str) -> String {
-    text.split('\n').map(one_line).collect::<Vec<_>>().join("\n")
+    let line = |line: &str| escape(line.strip_suffix('\r').unwrap_or(line), '\t');
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON of anything: the same value, with what a reader's screen or GitHub's runner would act on as `\uNNNN`. Such
+/// characters stand only in its strings, where serde_json escapes those below U+0020 alone.
+#[must_use]
+pub fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, character) in text.char_indices() {
+        let command = character == '#' && text[at..].starts_with("##[");
+        if command || is_active(character) && !matches!(character, '\n' | '\t' | '\r') {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 /// A line that git has coloured: as [`one_line`], but for colours.
@@ -82,7 +106,7 @@ mod tests {
         assert_eq!(one_line("::error file=x::y"), "\\x3a:error file=x::y");
         assert_eq!(one_line(" \t::add-mask::y"), "  \\x3a:add-mask::y");
         assert_eq!(one_line("a::b ##[error]c ###[group]d"), "a::b \\x23#[error]c #\\x23#[group]d");
-        assert_eq!(lines("a\n::b\r\nc"), "a\n\\x3a:b\\x0d\nc");
+        assert_eq!(lines("a\n\t::b\r\nc\rd"), "a\n\t\\x3a:b\nc\\x0dd");
     }
 
     #[test]
