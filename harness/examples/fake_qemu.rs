@@ -17,7 +17,7 @@ use std::{
     env,
     fs::File,
     io::{BufRead as _, BufReader, Write},
-    os::{fd::FromRawFd as _, unix::net::UnixStream},
+    os::fd::FromRawFd as _,
     path::Path,
     process::exit,
     thread,
@@ -202,13 +202,12 @@ fn host(arguments: &[String]) -> ! {
 struct Machine {
     channels: BTreeMap<String, File>,
     encoders: BTreeMap<String, FrameEncoder>,
-    _share: Option<UnixStream>,
+    _share: Option<File>,
 }
 
 impl Machine {
     fn new(arguments: &[String]) -> Self {
         let mut channels = BTreeMap::new();
-        let mut share = None;
         for pair in arguments.windows(2).filter(|pair| pair[0] == "-chardev") {
             let fields: BTreeMap<&str, &str> =
                 pair[1].split(',').filter_map(|field| field.split_once('=')).collect();
@@ -216,10 +215,9 @@ impl Machine {
                 // SAFETY: our parent has made these descriptors for us, each named once.
                 let file = unsafe { File::from_raw_fd(fd.parse().unwrap()) };
                 channels.insert(fields["id"].to_owned(), file);
-            } else if let Some(path) = fields.get("path") {
-                share = Some(UnixStream::connect(path).unwrap());
             }
         }
+        let share = channels.remove("share");
         assert_eq!(channels.len(), 4, "console, qmp, control, audit: {channels:?}");
         Self { channels, encoders: BTreeMap::new(), _share: share }
     }

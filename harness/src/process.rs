@@ -9,6 +9,7 @@
 
 mod child;
 pub mod interrupt;
+pub mod sandbox;
 mod spawner;
 
 use std::ffi::{OsStr, OsString};
@@ -19,6 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use child::{Child, ExitFd};
+pub use sandbox::{NoSandbox, Sandbox, SandboxMode, View};
+
+use crate::report::escape::one_line;
 
 /// How many of the last lines an error carries.
 pub const TAIL_LINES: usize = 20;
@@ -97,6 +101,12 @@ impl ProcessError {
         }
     }
 
+    /// Whether it came to its own end with an exit code. A sandbox, as a shell, tells of a signal that has ended its
+    /// child by a code above 128.
+    pub fn has_exited(&self) -> bool {
+        self.status().and_then(|status| status.code()).is_some_and(|code| code <= 128)
+    }
+
     /// The last lines of the child's output.
     pub fn tail(&self) -> &[String] {
         match self {
@@ -120,7 +130,7 @@ struct Evidence<'a>(&'a [String], &'a Option<PathBuf>);
 impl std::fmt::Display for Evidence<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for line in self.0 {
-            write!(f, "\n    {line}")?;
+            write!(f, "\n    {}", one_line(line))?;
         }
         match self.1 {
             Some(log) => write!(f, "\n(hint: the whole output is in {})", log.display()),
@@ -183,6 +193,8 @@ pub struct ChildSpec {
     limit: Option<Duration>,
     grace: Duration,
     hooks: Vec<SpawnHook>,
+    /// Stands before `argv`, if the child is confined.
+    wrapper: Vec<OsString>,
 }
 
 impl std::fmt::Debug for ChildSpec {
@@ -212,6 +224,7 @@ impl ChildSpec {
             limit: None,
             grace: DEFAULT_GRACE,
             hooks: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 

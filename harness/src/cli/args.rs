@@ -126,6 +126,28 @@ pub struct KernelArgs {
     /// Variable for make, as KEY=VALUE (LLVM=1, W=1); repeatable
     #[arg(long = "make", value_name = "KEY=VALUE", value_parser = make_variable)]
     pub make: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+}
+
+/// What runs of the tree, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SandboxArgs {
+    /// Sandbox for what runs of the tree (make, its scripts): auto uses one if one works here, on demands it
+    #[arg(long, value_enum, env = "NSTRAIL_SANDBOX", value_name = "MODE", overrides_with = "no_sandbox")]
+    pub sandbox: Option<SandboxArg>,
+
+    /// As --sandbox off: a build of the series can do what you can
+    #[arg(long, overrides_with = "sandbox")]
+    pub no_sandbox: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SandboxArg {
+    Auto,
+    On,
+    Off,
 }
 
 /// Which patches of a series.
@@ -301,6 +323,9 @@ pub struct MatrixArgs {
     /// Variable for make, as KEY=VALUE; repeatable
     #[arg(long = "make", value_name = "KEY=VALUE", value_parser = make_variable)]
     pub make: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
 
     /// Accelerator; auto boots a probe to find out whether KVM works
     #[arg(long, value_enum, env = "NSTRAIL_ACCEL", value_name = "ACCEL")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nstrail::{
     kernel,
     outcome::Outcome,
+    report::escape::{lines, one_line},
     run::{
         drive::{self, Booted},
         execute::{AUDIT_PARAMETERS, GuestConfig, kernel_failure},
@@ -126,7 +127,8 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
     drop(progress);
     let Booted { result, console: splats, boot: time } = booted;
     if args.console {
-        print!("{}", std::fs::read_to_string(folder.path().join("console.log")).unwrap_or_default());
+        let console = std::fs::read(folder.path().join("console.log")).unwrap_or_default();
+        print!("{}", lines(&String::from_utf8_lossy(&console)));
     }
     match result {
         Err(ending) => Ending::Failed(ending.outcome(), ending.reason().unwrap_or_default()),
@@ -139,7 +141,7 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
         }
         Ok(release) => {
             if !args.console {
-                println!("{release}");
+                println!("{}", one_line(&release));
             }
             eprintln!("nstrail: booted in {:.2} s", time.as_secs_f64());
             Ending::Done

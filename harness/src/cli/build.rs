@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use nstrail::{
     kernel::{self, BuildEvent, Fragments, KernelSpec, SeriesInput, SourceSpec, Store},
     outcome::Outcome,
+    process::SandboxMode,
+    report::escape::one_line,
     run::execute::kernel_failure,
 };
 
 use super::{
-    args::{BuildArgs, KernelArgs},
+    args::{BuildArgs, KernelArgs, SandboxArg, SandboxArgs},
     context::Context,
     exit::Ending,
     progress::Progress,
@@ -68,7 +70,22 @@ pub fn named_kernel(context: &Context, args: &KernelArgs) -> Result<NamedKernel,
     spec.flavours.clone_from(&args.flavours);
     spec.make.clone_from(&args.make);
     spec.jobs = args.jobs.or(settings.jobs).unwrap_or(0);
+    spec.sandbox = sandbox(context, &args.sandbox)?;
     Ok(NamedKernel { version, spec, series_folder })
+}
+
+/// Whether what runs of the tree is confined, by flag, environment or settings.
+fn sandbox(context: &Context, args: &SandboxArgs) -> Result<SandboxMode, Ending> {
+    match (args.no_sandbox, args.sandbox, context.settings.sandbox.as_deref()) {
+        (true, ..) | (_, Some(SandboxArg::Off), _) => Ok(SandboxMode::Off),
+        (_, Some(SandboxArg::On), _) | (_, None, Some("on")) => Ok(SandboxMode::On),
+        (_, Some(SandboxArg::Auto), _) | (_, None, None | Some("auto")) => Ok(SandboxMode::Auto),
+        (_, None, Some(other)) => {
+            // The file may lie in a folder that came with the series.
+            let hint = "(hint: off is --no-sandbox, which no file can say)";
+            Err(Ending::Usage(format!("nstrail.toml: sandbox is `{other}`, expected auto or on {hint}")))
+        }
+    }
 }
 
 /// The cache.
@@ -94,6 +111,9 @@ pub fn show(progress: &mut Progress, event: &BuildEvent) {
         }
         BuildEvent::Note(note) => progress.warning(&format!("series: {note}")),
         BuildEvent::Base(check) if check.is_warning() => progress.warning(&format!("series: {check}")),
+        BuildEvent::Unconfined(_) => {
+            progress.warning(&words(event).unwrap_or_default());
+        }
         _ => {
             if let Some(text) = words(event) {
                 progress.line(&text);
@@ -118,6 +138,8 @@ pub fn words(event: &BuildEvent) -> Option<String> {
         BuildEvent::Base(check) => format!("series: {check}"),
         BuildEvent::Seeding { tree } => format!("making the private tree {}", tree.display()),
         BuildEvent::Synced { changed } => format!("private tree: {changed} files changed"),
+        BuildEvent::Confined(sandbox) => format!("what runs of the tree runs in a sandbox ({sandbox})"),
+        BuildEvent::Unconfined(none) => format!("what runs of the tree can do all that you can: {none}"),
         BuildEvent::Configuring => "configuring".to_owned(),
         BuildEvent::Building { jobs, log } => {
             format!("building with {jobs} jobs, log in {}", log.display())
@@ -169,7 +191,7 @@ pub fn apply(context: &Context, args: &BuildArgs) -> Ending {
         Ok(tree) => {
             drop(progress);
             for patch in &tree.patches {
-                println!("{}", patch.name);
+                println!("{}", one_line(&patch.name));
                 for offset in &patch.offsets {
                     println!("    {offset}");
                 }

@@ -9,7 +9,10 @@ use std::{
 use nstrail::{
     check::Outcome as Checked,
     outcome::Outcome,
-    report::{escape::one_line, verdict},
+    report::{
+        escape::{lines, one_line},
+        verdict,
+    },
     run::{
         execute::{check_options, titles},
         judge, replay,
@@ -44,7 +47,7 @@ pub fn check(args: &CheckArgs) -> Ending {
         Err(error) => return Ending::Usage(error.to_string()),
     };
     if args.canonical {
-        print!("{}", sink.finish().as_str());
+        print!("{}", lines(sink.finish().as_str()));
         return Ending::Done;
     }
     let (findings, unlisted) = judge::findings(&check);

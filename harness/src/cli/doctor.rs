@@ -4,8 +4,12 @@
 use std::path::Path;
 
 use nstrail::{
-    process::ChildSpec,
-    vm::accelerator::{self, AcceleratorChoice},
+    process::{ChildSpec, NoSandbox, Sandbox},
+    report::escape::one_line,
+    vm::{
+        accelerator::{self, AcceleratorChoice},
+        agent,
+    },
 };
 
 use super::{args::DoctorArgs, build, context::Context, exit::Ending};
@@ -24,10 +28,13 @@ const TOOLS: [(&str, &str); 9] = [
 ];
 
 pub fn doctor(context: &Context, args: &DoctorArgs) -> Ending {
+    // An installed nstrail has its agent beside it; in a checkout cargo makes it.
+    let makes_agent = context.project().is_ok_and(|project| agent::is_made_of(project.root()));
     let mut missing = Vec::new();
     for (tool, flag) in TOOLS {
         match ChildSpec::new(tool).arg(flag).read() {
             Ok(text) => println!("{tool:<20} {}", text.lines().next().unwrap_or_default()),
+            Err(_) if tool == "cargo" && !makes_agent => println!("{tool:<20} missing, not needed"),
             Err(_) => {
                 println!("{tool:<20} missing");
                 missing.push(tool);
@@ -39,6 +46,10 @@ pub fn doctor(context: &Context, args: &DoctorArgs) -> Ending {
         Err(ending) => return ending,
     };
     println!("{:<20} {}", "cache", store.root().display());
+    match Sandbox::find() {
+        Ok(sandbox) => println!("{:<20} {sandbox}", "sandbox"),
+        Err(NoSandbox(reason)) => println!("{:<20} none ({})", "sandbox", one_line(&reason)),
+    }
     if args.probe
         && let Err(error) = accelerator::forget(store.root())
     {

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use nstrail::{outcome::Outcome, process::interrupt};
+use nstrail::{outcome::Outcome, process::interrupt, report::escape::lines};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -24,14 +24,14 @@ impl Ending {
         Self::Failed(Outcome::Error, error.to_string())
     }
 
-    /// Prints the last lines and gives the code.
+    /// Prints the last lines and gives the code. Messages may have words of a patch or a guest in them.
     pub fn report(self) -> ExitCode {
         if interrupt::requested().is_some()
             && matches!(self, Self::Verdict(Outcome::Error) | Self::Failed(Outcome::Error, _))
         {
             let code = Outcome::Error.exit_code();
             if let Self::Failed(_, message) = &self {
-                eprintln!("nstrail: error: {message}");
+                eprintln!("nstrail: error: {}", lines(message));
             }
             eprintln!(
                 "nstrail: interrupted: what was gathered so far is kept, there is no verdict (exit code {code})"
@@ -45,10 +45,12 @@ impl Ending {
                 ExitCode::from(outcome.exit_code())
             }
             Self::Usage(message) => {
+                let message = lines(&message);
                 eprintln!("nstrail: error: {message}\nnstrail: usage error (exit code 2)");
                 ExitCode::from(2)
             }
             Self::Failed(outcome, message) => {
+                let message = lines(&message);
                 eprintln!(
                     "nstrail: error: {message}\nnstrail: {outcome}: {} (exit code {})",
                     outcome.sentence(),

@@ -40,6 +40,14 @@ impl Live {
         }
     }
 
+    /// A line that stays, also with `--quiet`.
+    pub fn warning(&mut self, text: &str) {
+        match self {
+            Self::Terminal { .. } => self.line(&format!("warning: {text}")),
+            Self::Plain { progress, .. } => progress.warning(text),
+        }
+    }
+
     /// Something starts.
     pub fn start(&mut self, what: &str, text: &str) {
         match self {

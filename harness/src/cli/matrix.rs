@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use nstrail::{
+    kernel::BuildEvent,
     outcome::Outcome,
     plan::matrix::{Cell, ConfigAxis, FILE_NAME, KernelCell, MatrixFile, Partition, cells},
     report::verdict,
@@ -164,6 +165,7 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         flavours: cell.config.flavours.clone(),
         jobs: args.jobs,
         make: args.make.clone(),
+        sandbox: args.sandbox.clone(),
     };
     let guest = GuestArgs { accel: args.accel, vcpus: None, wall: None, silence: None, append: Vec::new() };
     let named = named_kernel(context, &kernel_args)?;
@@ -211,7 +213,12 @@ fn reproducer(args: &MatrixArgs) -> String {
     list("symbol", args.symbol.as_slice());
     list("partition", args.partition.as_slice());
     list("seed", &args.seed.iter().map(u64::to_string).collect::<Vec<_>>());
-    for (set, name) in [(args.unpatched, "unpatched"), (args.no_baseline, "no-baseline")] {
+    let flags = [
+        (args.unpatched, "unpatched"),
+        (args.no_baseline, "no-baseline"),
+        (args.sandbox.no_sandbox, "no-sandbox"),
+    ];
+    for (set, name) in flags {
         if set {
             add_flag(&mut line, name, "");
         }
@@ -233,6 +240,9 @@ fn show(live: &mut Live, event: &MatrixEvent<'_>) {
         }
         MatrixEvent::Resumed { cells } => live.line(&format!("{cells} cells are done already")),
         MatrixEvent::BuildStarted { kernel } => live.start(&format!("kernel {kernel}"), "building"),
+        MatrixEvent::Build { event: event @ BuildEvent::Unconfined(_), .. } => {
+            live.warning(&build::words(event).unwrap_or_default());
+        }
         MatrixEvent::Build { kernel, event } => {
             if let Some(text) = build::words(event) {
                 live.state(&format!("kernel {kernel}"), || text);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use nstrail::report::{
-    ktap,
+    escape, ktap,
     summary::{RunSummary, SCHEMA},
     verdict,
 };
@@ -43,7 +43,7 @@ pub fn report(args: &ReportArgs) -> Ending {
     match args.format {
         ReportFormat::Text => print!("{}", verdict::render(&summary)),
         ReportFormat::Ktap => print!("{}", ktap::render(&summary)),
-        ReportFormat::Json => print!("{text}"),
+        ReportFormat::Json => print!("{}", escape::json(&text)),
     }
     Ending::Done
 }

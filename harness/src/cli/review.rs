@@ -3,6 +3,7 @@
 
 use nstrail::{
     outcome::Outcome,
+    report::escape::lines,
     snapshot::{ReviewError, Shelf},
 };
 
@@ -30,7 +31,7 @@ fn act(shelf: &Shelf, action: ReviewAction) -> Result<(), ReviewError> {
         }
         ReviewAction::Diff => {
             for name in shelf.pending()? {
-                println!("{name}\n{}", shelf.diff(&name)?);
+                println!("{name}\n{}", lines(&shelf.diff(&name)?));
             }
         }
         ReviewAction::Accept { names } => {

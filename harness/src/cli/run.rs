@@ -4,7 +4,7 @@
 use nstrail::{
     outcome::Outcome,
     plan::scenario::{self, ScenarioError},
-    report::verdict,
+    report::{escape::one_line, verdict},
     run::execute::{EachPatch, Executed, RunConfig, RunEvent, execute},
     snapshot::Mode,
 };
@@ -143,6 +143,9 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     for (key, value) in &args.kernel.make {
         flag("make", &format!("{key}={value}"));
     }
+    if args.kernel.sandbox.no_sandbox {
+        flag("no-sandbox", "");
+    }
     if args.each_patch {
         flag("each-patch", "");
         if args.checkpatch == CheckpatchArg::Deny {
@@ -171,12 +174,12 @@ pub fn add_flag(line: &mut String, name: &str, value: &str) {
 fn dry_run(config: &RunConfig) -> Ending {
     let series = config.kernel.series.as_ref().map_or_else(
         || "no series".to_owned(),
-        |series| format!("{} ({} patches)", series.name, series.patches.len()),
+        |series| format!("{} ({} patches)", one_line(&series.name), series.patches.len()),
     );
     println!("kernel {} with {series}, from {:?}", config.version, config.kernel.source);
     if let (Some(_), Some(series)) = (config.each_patch, &config.kernel.series) {
         for (number, patch) in series.patches.iter().enumerate() {
-            println!("patch {}/{}: {}", number + 1, series.patches.len(), patch.name);
+            println!("patch {}/{}: {}", number + 1, series.patches.len(), one_line(&patch.name));
         }
     }
     for scenario in &config.scenarios {

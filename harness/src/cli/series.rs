@@ -9,7 +9,7 @@ use std::{
 use nstrail::{
     kernel::{Series, SeriesError, SeriesInput, SeriesNote, Side, SourceSpec, range_diff},
     outcome::Outcome,
-    report::escape::one_line,
+    report::escape::{coloured, one_line},
     run::execute::kernel_failure,
 };
 
@@ -73,10 +73,10 @@ fn show(context: &Context, text: &Path, picks: &PickArgs) -> Result<(), Ending> 
     series.notes.iter().for_each(|note| progress.warning(&format!("series: {note}")));
     drop(progress);
     let title = series.title.as_deref().unwrap_or("no cover letter");
-    say!("{}: {}", series.name, one_line(title));
+    say!("{}: {}", one_line(&series.name), one_line(title));
     say!("version      {}", series.version);
     if let Some(base) = &series.base {
-        say!("base         {base}");
+        say!("base         {}", one_line(base));
     }
     say!("base-commit  {}", series.base_commit.as_deref().unwrap_or("-"));
     say!("key          {}", series.hash);
@@ -126,7 +126,7 @@ fn diff(
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let mut events = |event| build::show(&mut progress, &event);
-    range_diff(&store, [&a, &b], colour, &mut events, |line| say!("{line}"))
+    range_diff(&store, [&a, &b], colour, &mut events, |line| say!("{}", coloured(line)))
         .map_err(|error| Ending::Failed(kernel_failure(&error.source).outcome, error.to_string()))
 }
 

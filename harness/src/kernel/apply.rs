@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use super::digest::{Hash, KeyHasher};
 use super::patch::{FilePatch, Hunk, HunkLine, Patch, new_lines, old_lines};
 use super::store::{StoreError, io_error};
+use crate::report::escape::{lines, one_line};
 
 /// A patch that applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +68,15 @@ pub enum Reject {
     #[error("the file exists already")]
     Exists,
     /// The path goes through a symbolic link, or is one.
-    #[error("the path is or goes through a symbolic link")]
+    #[error(
+        "the path is or goes through a symbolic link of the tree, which may lead out of it; nothing was written (hint: leave the file out of the series)"
+    )]
     Link,
+    /// A folder stands where the file shall be, or a file where the folder shall be.
+    #[error(
+        "a folder stands where the patch wants a file, or a file where it wants a folder; nothing was written"
+    )]
+    Folder,
     /// The file to delete has more in it than the patch removes.
     #[error("the file to delete is not empty afterwards")]
     LeftOver,
@@ -101,19 +109,19 @@ impl std::error::Error for RejectedHunk {}
 
 impl fmt::Display for RejectedHunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
+        let (patch, file) = (one_line(&self.patch), one_line(&self.file.display().to_string()));
         if self.hunk == 0 {
-            return write!(f, "{} does not apply: {file}: {}", self.patch, self.reject);
+            return write!(f, "{patch} does not apply: {file}: {}", self.reject);
         }
-        let (patch, hunk, hunks) = (&self.patch, self.hunk, self.hunks);
+        let (hunk, hunks) = (self.hunk, self.hunks);
         writeln!(f, "{patch} does not apply: {file}, hunk {hunk} of {hunks}: {}", self.reject)?;
-        write!(f, "{}", self.text)?;
+        write!(f, "{}", lines(&self.text))?;
         if self.found.is_empty() {
             return write!(f, "(the file ends before line {})", self.line);
         }
         write!(f, "what stands there:")?;
         for (i, line) in self.found.iter().enumerate() {
-            write!(f, "\n{:6}  {line}", self.line + i)?;
+            write!(f, "\n{:6}  {}", self.line + i, lines(line))?;
         }
         Ok(())
     }
@@ -212,6 +220,9 @@ impl Overlay {
                 return Err(whole(Reject::Link));
             }
         }
+        if change.new.as_deref().is_some_and(|path| self.in_the_way(path)) {
+            return Err(whole(Reject::Folder));
+        }
         let old = match &change.old {
             Some(path) => Some(self.read(path)?.ok_or_else(|| whole(Reject::Missing))?),
             None => None,
@@ -257,6 +268,21 @@ impl Overlay {
         }
         let content = std::fs::read(&full).map_err(io_error("read", &full))?;
         Ok(Some(OverlayFile { content, executable: meta.permissions().mode() & 0o111 != 0 }))
+    }
+
+    /// Whether a folder has this path, or a file one of the folders above it. A folder of the pristine tree counts also
+    /// when nothing is left in it: the private tree keeps it.
+    fn in_the_way(&self, path: &Path) -> bool {
+        let below = |(found, file): (&PathBuf, &Option<OverlayFile>)| {
+            file.is_some() && found.as_path() != path && found.starts_with(path)
+        };
+        let is_file = |folder: &Path| match self.files.get(folder) {
+            Some(file) => file.is_some(),
+            None => self.tree.join(folder).is_file(),
+        };
+        self.tree.join(path).is_dir()
+            || self.files.iter().any(below)
+            || path.ancestors().skip(1).filter(|folder| *folder != Path::new("")).any(is_file)
     }
 
     fn through_link(&self, path: &Path) -> bool {

@@ -10,13 +10,13 @@ use super::digest::{Hash, KeyHasher};
 use super::event::{BuildEvent, Events};
 use super::fragment::{BASE, Fragment, FragmentError, Fragments};
 use super::image::{BuildTimes, Built, ImageKey, KernelImage, SCHEMA};
-use super::make::{ErrorWatch, FirstError, Make, MakeVariable, Toolchain, has_ccache, objcopy, step};
+use super::make::{ErrorWatch, FirstError, Make, MakeVariable, Toolchain, ccache, objcopy, step};
 use super::series::{AppliedPatch, BaseCheck, Series, SeriesError};
 use super::source::{Source, SourceError, SourceSpec};
-use super::store::{Store, StoreError, io_error, write_whole};
+use super::store::{Store, StoreError, io_error, remove_tree, write_whole};
 use super::tree::{Tree, TreeLabel, build_folder};
 use super::versions::KernelLine;
-use crate::process::{ChildSpec, ProcessError};
+use crate::process::{ChildSpec, NoSandbox, ProcessError, Sandbox, SandboxMode};
 
 /// What to build. The spec before the thing.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct KernelSpec {
     pub background: bool,
     /// How long make may take.
     pub limit: Duration,
+    /// Whether what runs of the tree is confined.
+    pub sandbox: SandboxMode,
 }
 
 /// What becomes of the Kconfig symbol that switches on what a series adds.
@@ -70,6 +72,7 @@ impl KernelSpec {
             jobs: 0,
             background: false,
             limit: Duration::from_secs(2 * 3600),
+            sandbox: SandboxMode::Auto,
         }
     }
 }
@@ -121,6 +124,20 @@ pub enum KernelError {
         /// The whole output.
         log: PathBuf,
     },
+    /// The build left something else than a file of its own, where we would have read one.
+    #[error(
+        "the build left a link or a folder for {}, or it leads out of the build folder (hint: does the series mean harm? {} has make's output)",
+        path.display(), log.display()
+    )]
+    NotOfTheBuild {
+        /// What should be a file.
+        path: PathBuf,
+        /// The whole output.
+        log: PathBuf,
+    },
+    /// A sandbox was demanded.
+    #[error(transparent)]
+    Sandbox(#[from] NoSandbox),
     /// A tool could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -159,6 +176,22 @@ impl KernelError {
             _ => return false,
         };
         matches!(process, ProcessError::Interrupted { .. })
+    }
+}
+
+/// What confines the build, by what was asked for and what works.
+pub(super) fn sandbox(mode: SandboxMode, events: Events<'_>) -> Result<Option<Sandbox>, KernelError> {
+    match (mode, Sandbox::find()) {
+        (SandboxMode::Off, _) => Ok(None),
+        (SandboxMode::On, Err(none)) => Err(none.into()),
+        (SandboxMode::Auto, Err(none)) => {
+            events(BuildEvent::Unconfined(none));
+            Ok(None)
+        }
+        (SandboxMode::On | SandboxMode::Auto, Ok(sandbox)) => {
+            events(BuildEvent::Confined(sandbox));
+            Ok(Some(sandbox))
+        }
     }
 }
 
@@ -347,13 +380,14 @@ impl Job<'_> {
         let folder = src.join(&o);
         let log = self.store.path("logs").join(format!("build-{}.log", self.plan.key));
         write_whole(&log, b"")?;
-        let ccache = has_ccache().then(|| self.store.path("ccache"));
+        let ccache = ccache(self.store)?;
         let make = Make {
             src: &src,
             o: &o,
             variables: &self.spec.make,
             ccache: ccache.as_deref(),
             background: self.spec.background,
+            sandbox: sandbox(self.spec.sandbox, events)?,
         };
 
         let start = Instant::now();
@@ -372,7 +406,7 @@ impl Job<'_> {
 
         let start = Instant::now();
         let steps = self.make(tree, &make, full, &log, events)?;
-        let built = self.image(&folder, &log, steps)?;
+        let built = self.image(&make, &folder, &log, steps)?;
         times.build = start.elapsed();
         events(BuildEvent::Built { steps, elapsed: times.build });
         Ok(built)
@@ -412,7 +446,7 @@ impl Job<'_> {
             Err(source @ ProcessError::Interrupted { .. }) => Err(source.into()),
             Err(source) => {
                 // make that exits removes what it has half written; one that was killed may not have.
-                if source.status().is_some_and(|status| status.code().is_some()) {
+                if source.has_exited() {
                     tree.end(make.o, None)?;
                 }
                 Err(KernelError::Build { first: errors.found().map(Box::new), log: log.to_owned(), source })
@@ -420,21 +454,23 @@ impl Job<'_> {
         }
     }
 
-    fn image(self, folder: &Path, log: &Path, steps: u32) -> Result<KernelImage, KernelError> {
-        let there = |name: &str| {
-            let path = folder.join(name);
-            if path.is_file() {
-                return Ok(path);
-            }
-            Err(KernelError::NoImage { missing: path, log: log.to_owned() })
-        };
+    fn image(
+        self,
+        make: &Make<'_>,
+        folder: &Path,
+        log: &Path,
+        steps: u32,
+    ) -> Result<KernelImage, KernelError> {
+        let there = |name: &str| own_file(folder, name, log);
         let (vmlinux, config, system_map) = (there("vmlinux")?, there(".config")?, there("System.map")?);
         let release = there("include/config/kernel.release")?;
         let release =
             std::fs::read_to_string(&release).map_err(io_error("read", &release))?.trim().to_owned();
         // The notes that QEMU looks for stay; symbols are in System.map, and in the kernel's own kallsyms.
         let stripped = folder.join("vmlinux.stripped");
-        ChildSpec::new(objcopy(&self.spec.make)).arg("--strip-all").arg(&vmlinux).arg(&stripped).run()?;
+        remove_tree(&stripped)?;
+        let strip = ChildSpec::new(objcopy(&self.spec.make)).arg("--strip-all").arg(&vmlinux).arg(&stripped);
+        make.confine(strip).run()?;
         let built = Built {
             vmlinux: &stripped,
             config: &config,
@@ -451,4 +487,22 @@ impl Job<'_> {
         std::fs::remove_file(&stripped).map_err(io_error("remove", &stripped))?;
         Ok(image)
     }
+}
+
+/// A file that the build has made: a plain one, in its folder. A link there could show us any file of the user's, and
+/// what we read goes into the results.
+pub(super) fn own_file(folder: &Path, name: impl AsRef<Path>, log: &Path) -> Result<PathBuf, KernelError> {
+    let name = name.as_ref();
+    let path = folder.join(name);
+    let Ok(meta) = path.symlink_metadata() else {
+        return Err(KernelError::NoImage { missing: path, log: log.to_owned() });
+    };
+    let inside = match (folder.canonicalize(), path.canonicalize()) {
+        (Ok(folder), Ok(real)) => real == folder.join(name),
+        _ => false,
+    };
+    if meta.is_file() && inside {
+        return Ok(path);
+    }
+    Err(KernelError::NotOfTheBuild { path, log: log.to_owned() })
 }

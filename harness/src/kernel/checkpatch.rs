@@ -7,7 +7,7 @@ use super::patch::Patch;
 use super::series::Series;
 use super::source::Source;
 use super::store::{Store, StoreError, io_error};
-use crate::process::{ChildSpec, ProcessError};
+use crate::process::{ChildSpec, NoSandbox, ProcessError, SandboxMode, View};
 
 /// Why checkpatch has said nothing.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum CheckpatchError {
     /// perl, or the script.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A sandbox was demanded.
+    #[error(transparent)]
+    Sandbox(#[from] NoSandbox),
     /// A file of the cache.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -30,6 +33,7 @@ pub fn checkpatch(
     source: &Source,
     series: &Series,
     patch: &Patch,
+    sandbox: SandboxMode,
 ) -> Result<Vec<String>, CheckpatchError> {
     let folder = store.temp("checkpatch", "patch")?;
     let file = folder.path().join(Path::new(&patch.name).file_name().unwrap_or_default());
@@ -41,8 +45,14 @@ pub fn checkpatch(
     if !series.checkpatch_ignore.is_empty() {
         child = child.arg("--ignore").arg(series.checkpatch_ignore.join(","));
     }
+    child = child.arg(&file);
+    // The script is the source's own, but the patch is what it makes of it, and it runs more of the tree's scripts.
+    if let Some(sandbox) = sandbox.choose()? {
+        let read = vec![source.tree.clone(), folder.path().to_owned()];
+        child = child.confine(sandbox, &View { read, ..View::default() });
+    }
     let mut said = Vec::new();
-    let ran = child.arg(&file).run_lines(|line| said.push(line.to_owned()));
+    let ran = child.run_lines(|line| said.push(line.to_owned()));
     let prefix = format!("{}:", file.display());
     // What else is there is not checkpatch's own: the spdxcheck.py that it runs may lack a Python module.
     let told: Vec<String> = said

@@ -3,6 +3,9 @@
 //! proof that every symbol that was asked for survived. Kconfig drops what it cannot grant without a word.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,7 +121,10 @@ pub(super) fn configure(
     let o = make.src.join(make.o);
     let path = o.join(".config");
     let memo = o.join("nstrail-configured.json");
-    let now = || Some(Configured { inputs: inputs.clone(), config: Hash::of_file(&path).ok()? });
+    let now = || {
+        let config = Hash::of(read_own(&path).ok()?.as_bytes());
+        Some(Configured { inputs: inputs.clone(), config })
+    };
     if now().is_some_and(|now| read_json(&memo) == Some(now)) {
         return Ok(());
     }
@@ -135,13 +141,25 @@ pub(super) fn configure(
         write_whole(&path, fragment.text.as_bytes())?;
         merge = merge.arg(Path::new("nstrail-fragments").join(format!("{i:02}-{name}.config")));
     }
-    run(merge, log)?;
+    run(make.confine(merge), log)?;
     run(make.spec().arg("olddefconfig"), log)?;
-    let text = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    let text = read_own(&path)?;
     verify(make.src, fragments, &DotConfig::parse(&text))?;
     // Only a verified one is remembered.
     write_json(&memo, &Configured { inputs: inputs.clone(), config: Hash::of(text.as_bytes()) })?;
     Ok(())
+}
+
+/// A file of the build folder. Not through a link: errors show parts of it, and that could be any file of the user's.
+fn read_own(path: &Path) -> Result<String, StoreError> {
+    let mut text = String::new();
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(io_error("read", path))?;
+    file.read_to_string(&mut text).map_err(io_error("read", path))?;
+    Ok(text)
 }
 
 fn run(spec: ChildSpec, log: &Path) -> Result<(), ConfigError> {

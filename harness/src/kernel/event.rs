@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::series::{AppliedPatch, BaseCheck, SeriesNote};
+use crate::process::{NoSandbox, Sandbox};
 
 /// Where events go.
 pub type Events<'a> = &'a mut dyn FnMut(BuildEvent);
@@ -60,6 +61,10 @@ pub enum BuildEvent {
         /// Files whose content changed by that.
         changed: usize,
     },
+    /// What runs of the tree runs in a sandbox.
+    Confined(Sandbox),
+    /// It runs as the user: no sandbox works here.
+    Unconfined(NoSandbox),
     /// The configuration is being made.
     Configuring,
     /// make starts.

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::digest::KeyHasher;
-use crate::process::{ChildSpec, ProcessError};
+use super::store::{Store, StoreError, write_whole};
+use crate::process::sandbox::is_system;
+use crate::process::{ChildSpec, ProcessError, Sandbox, View};
 
 /// Variables of ours that would change a build behind the cache key's back, or tie it to the make that started
 /// us.
@@ -55,6 +57,8 @@ pub struct Make<'a> {
     pub ccache: Option<&'a Path>,
     /// At the lowest priority, so that guests which run meanwhile keep their CPUs.
     pub background: bool,
+    /// What runs of the tree is confined by it.
+    pub sandbox: Option<Sandbox>,
 }
 
 impl Make<'_> {
@@ -82,8 +86,89 @@ impl Make<'_> {
                 .env("CCACHE_DEPEND", "1")
                 .env("CCACHE_MAXSIZE", "5G");
         }
-        reproducible(spec)
+        self.confine(reproducible(spec))
     }
+
+    /// Another program that the build needs, confined as make is: the tree to read, the build folder and the compiler
+    /// cache to write.
+    pub fn confine(&self, spec: ChildSpec) -> ChildSpec {
+        let mut view = View { read: vec![self.src.to_owned()], ..View::default() };
+        view.write.push(self.src.join(self.o));
+        if let Some(folder) = self.ccache {
+            view.write.push(folder.to_owned());
+            // Whoever could write that could name a program that ccache runs, also without a sandbox.
+            view.read.push(folder.join(CCACHE_CONF));
+        }
+        confine(self.sandbox, self.variables, view, spec)
+    }
+}
+
+/// A program of the build, with what it sees beside the tools.
+pub(super) fn confine(
+    sandbox: Option<Sandbox>,
+    variables: &[MakeVariable],
+    mut view: View,
+    spec: ChildSpec,
+) -> ChildSpec {
+    let Some(sandbox) = sandbox else { return spec };
+    view.read.extend(toolchains(variables));
+    spec.confine(sandbox, &view)
+}
+
+/// ccache's settings in its folder.
+const CCACHE_CONF: &str = "ccache.conf";
+
+/// Makes the folder of the compiler cache, if there is a ccache.
+///
+/// # Errors
+/// It cannot be made.
+pub fn ccache(store: &Store) -> Result<Option<PathBuf>, StoreError> {
+    if !has_ccache() {
+        return Ok(None);
+    }
+    let folder = store.path("ccache");
+    let settings = folder.join(CCACHE_CONF);
+    if !settings.exists() {
+        write_whole(&settings, b"")?;
+    }
+    Ok(Some(folder))
+}
+
+/// Where those tools lie that are none of the system's.
+fn toolchains(variables: &[MakeVariable]) -> Vec<PathBuf> {
+    let values = variables.iter().flat_map(|(_, value)| value.split_whitespace());
+    let named = values.filter(|word| word.starts_with('/')).map(PathBuf::from);
+    let tools = [compiler(variables), tool(variables, "ld", "ld.lld"), objcopy(variables)];
+    let words = tools.iter().flat_map(|tool| tool.split_whitespace());
+    let programs = words.chain(["make", "ccache", "sparse"]).filter_map(program);
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in named.chain(programs) {
+        let real = path.canonicalize().ok();
+        found.extend([Some(path), real].iter().flatten().map(|path| toolchain(path, &home)));
+    }
+    found.retain(|path| path.exists() && !is_system(path));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The folder above the `bin` that a tool lies in, or that is one. Only the tool itself where that folder is the user's
+/// own, or a hidden one in it: ~/.local has more than programs.
+fn toolchain(path: &Path, home: &Path) -> PathBuf {
+    let bin = if path.is_dir() { Some(path) } else { path.parent() };
+    let root = bin.filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
+    let is_private = |root: &&Path| {
+        let hidden = |below: &Path| below.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
+        home.starts_with(root) || root.strip_prefix(home).is_ok_and(hidden)
+    };
+    root.filter(|root| !is_private(root)).unwrap_or(path).to_owned()
+}
+
+/// A program in `PATH`.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// What decides over the bytes of a build and is not in the tree, fixed or taken away.
@@ -159,9 +244,8 @@ impl Toolchain {
 }
 
 /// Whether a ccache can be used.
-pub fn has_ccache() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join("ccache").is_file())
+fn has_ccache() -> bool {
+    program("ccache").is_some()
 }
 
 /// A line of make that names a step: `  CC      kernel/fork.o` is `("CC", "kernel/fork.o")`.
@@ -307,6 +391,26 @@ make[3]: *** [../scripts/Makefile.build:229: kernel/audit.o] Error 1";
     }
 
     #[test]
+    fn a_toolchain_is_seen_whole_and_a_home_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        for folder in ["home/bin", "home/.local/bin", "home/cross/bin", "opt/llvm/bin"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for (path, expected) in [
+            ("opt/llvm/bin/", "opt/llvm"),
+            ("opt/llvm/bin/clang", "opt/llvm"),
+            ("opt/llvm/bin/x-", "opt/llvm"),
+            ("home/cross/bin/gcc", "home/cross"),
+            ("home/bin/sparse", "home/bin/sparse"),
+            ("home/.local/bin/ccache", "home/.local/bin/ccache"),
+            ("etc/shadow", "etc/shadow"),
+        ] {
+            assert_eq!(toolchain(&dir.path().join(path), &home), dir.path().join(expected), "{path}");
+        }
+    }
+
+    #[test]
     fn the_command_line_has_every_variable() {
         let variables = [("W".to_owned(), "1".to_owned())];
         let make = Make {
@@ -315,6 +419,7 @@ make[3]: *** [../scripts/Makefile.build:229: kernel/audit.o] Error 1";
             variables: &variables,
             ccache: Some(Path::new("/c")),
             background: false,
+            sandbox: None,
         };
         assert_eq!(make.spec().argv().to_string(), "make -C /s O=o-x W=1 'CC=ccache gcc'");
         let make = Make { background: true, variables: &[], ccache: None, ..make };

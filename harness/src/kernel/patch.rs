@@ -3,9 +3,17 @@
 //!
 //! What is read is what git format-patch writes, and plain unified diffs with one leading path component
 //! (`-p1`). Contents are bytes: a kernel file need not be UTF-8.
+//!
+//! A patch is untrusted. What could end outside of the tree, or be another file than it looks like, is refused here, for
+//! every form of a series: paths that are absolute, lead upwards, into git's own folder or into a build folder, names
+//! that git would quote or that a terminal acts on, every mode but those of plain files (so no links, no submodules, no
+//! setuid), and binary patches.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+
+use super::tree::is_build_folder;
+use crate::report::escape::{is_active, one_line};
 
 /// A patch of a series.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,13 +137,18 @@ impl fmt::Display for Hunk {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// It changes nothing.
-    #[error("{patch}: no diff in it (hint: is it a cover letter? those are called 0000-*)")]
+    #[error("{}: no diff in it (hint: is it a cover letter? those are called 0000-*)", one_line(patch))]
     Empty {
         /// File name.
         patch: String,
     },
     /// A path that is absolute, leads out of the tree or into git's own folder.
-    #[error("{patch}:{line}: the path `{path}` leaves the source tree")]
+    #[error(
+        "{}:{line}: the path `{}` leaves the source tree; nothing was written (hint: paths are a/FILE and b/FILE, from \
+         the top of the tree down; make the patch with git format-patch there)",
+        one_line(patch),
+        one_line(path)
+    )]
     Leaves {
         /// File name.
         patch: String,
@@ -145,17 +158,22 @@ pub enum PatchError {
         path: String,
     },
     /// Something that is not applied at all.
-    #[error("{patch}:{line}: {what} cannot be applied")]
+    #[error(
+        "{}:{line}: `{}`: {} cannot be applied; nothing was written (hint: {})",
+        one_line(patch), one_line(path), what, what.hint()
+    )]
     Unsupported {
         /// File name.
         patch: String,
         /// Line of the patch.
         line: usize,
+        /// The file.
+        path: String,
         /// What it is.
-        what: &'static str,
+        what: Unsupported,
     },
     /// It is damaged, as by a mail program.
-    #[error("{patch}:{line}: {what} (hint: was the patch wrapped or cut by a mail program?)")]
+    #[error("{}:{line}: {what} (hint: was the patch wrapped or cut by a mail program?)", one_line(patch))]
     Malformed {
         /// File name.
         patch: String,
@@ -164,6 +182,60 @@ pub enum PatchError {
         /// What is wrong.
         what: &'static str,
     },
+}
+
+/// What no patch may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// Mode 120000, before or after.
+    Link,
+    /// Mode 160000.
+    Submodule,
+    /// Any other mode but 100644 and 100755: setuid, a device.
+    Mode,
+    /// `GIT binary patch`, `Binary files differ`.
+    Binary,
+    /// A name in quotes, as git writes it if there are control characters, quotes or other than ASCII in it.
+    Quoted,
+    /// The same, without quotes.
+    Active,
+    /// A file where nstrail builds.
+    BuildFolder,
+}
+
+impl Unsupported {
+    fn of_mode(mode: &str) -> Unsupported {
+        match mode {
+            "120000" => Unsupported::Link,
+            "160000" => Unsupported::Submodule,
+            _ => Unsupported::Mode,
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Unsupported::Link => "a link can lead out of the tree; leave the file out of the series",
+            Unsupported::Submodule => "kernel trees have none; leave it out of the series",
+            Unsupported::Mode => "files are 100644 or, executable, 100755",
+            Unsupported::Binary => "leave the file out of the series; kernel trees have no binaries",
+            Unsupported::Quoted | Unsupported::Active => "rename it to printable ASCII without quotes",
+            Unsupported::BuildFolder => "folders called o-* at the top of the tree are nstrail's own",
+        }
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unsupported::Link => "a symbolic link",
+            Unsupported::Submodule => "a submodule",
+            Unsupported::Mode => "a file mode other than those of plain files",
+            Unsupported::Binary => "a binary patch",
+            Unsupported::Quoted => "a quoted file name",
+            Unsupported::Active => "a file name with control characters",
+            Unsupported::BuildFolder => "a file in a build folder",
+        })
+    }
 }
 
 /// How many leading components the paths of a patch have that are none of the tree.
@@ -192,7 +264,16 @@ impl Patch {
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         let mut reader = Reader { name, lines: &lines, at: 0, strip };
         let mut files = Vec::new();
+        // Words of a commit message are no diff; without a `---` line there is none.
+        let mut in_diff = !lines.iter().any(|line| line.trim_ascii_end() == b"---");
         while reader.at < lines.len() {
+            in_diff = in_diff || !files.is_empty() || reader.line().trim_ascii_end() == b"---";
+            if in_diff && reader.starts("Binary files ") && reader.text().ends_with(" differ") {
+                // As diff -r says it, without a header.
+                let names = reader.text();
+                let names = names.trim_start_matches("Binary files ").trim_end_matches(" differ");
+                return Err(reader.unsupported(Unsupported::Binary, names));
+            }
             if reader.starts("diff --git ") {
                 files.push(reader.git_file()?);
             } else if reader.starts("--- ") && reader.next_starts("+++ ") {
@@ -241,8 +322,22 @@ impl Reader<'_> {
         PatchError::Malformed { patch: self.name.to_owned(), line: self.at + 1, what }
     }
 
-    fn unsupported(&self, what: &'static str) -> PatchError {
-        PatchError::Unsupported { patch: self.name.to_owned(), line: self.at + 1, what }
+    fn unsupported(&self, what: Unsupported, path: &str) -> PatchError {
+        let (patch, path) = (self.name.to_owned(), path.to_owned());
+        PatchError::Unsupported { patch, line: self.at + 1, path, what }
+    }
+
+    /// Whether a file is executable. Anything but a plain file is refused.
+    fn mode(&self, mode: &str, both: &str) -> Result<bool, PatchError> {
+        match mode.trim() {
+            "100755" => Ok(true),
+            "100644" => Ok(false),
+            other => {
+                let name =
+                    self.same_name(both).map_or_else(|_| both.to_owned(), |name| name.display().to_string());
+                Err(self.unsupported(Unsupported::of_mode(other), &name))
+            }
+        }
     }
 
     /// From `diff --git` on. Names of that line are ambiguous if they have spaces, so they are only used where
@@ -250,22 +345,28 @@ impl Reader<'_> {
     fn git_file(&mut self) -> Result<FilePatch, PatchError> {
         let mut file = FilePatch { old: None, new: None, executable: None, copy: false, hunks: vec![] };
         let both = self.text()["diff --git ".len()..].to_owned();
+        if both.starts_with('"') || both.ends_with('"') {
+            return Err(self.unsupported(Unsupported::Quoted, &both));
+        }
         let (mut created, mut deleted, mut renamed) = (false, false, false);
         self.at += 1;
         while self.at < self.lines.len() {
             let text = self.text();
-            let mode = |mode: &str| match mode.trim() {
-                "100755" => Ok(true),
-                "100644" => Ok(false),
-                _ => Err(self.unsupported("a symbolic link or a submodule")),
-            };
-            if let Some(rest) = text.strip_prefix("new file mode ") {
-                file.executable = Some(mode(rest)?);
+            if let Some(mode) = text.strip_prefix("new file mode ") {
+                file.executable = Some(self.mode(mode, &both)?);
                 created = true;
-            } else if let Some(rest) = text.strip_prefix("new mode ") {
-                file.executable = Some(mode(rest)?);
-            } else if text.starts_with("deleted file mode ") {
+            } else if let Some(mode) = text.strip_prefix("new mode ") {
+                file.executable = Some(self.mode(mode, &both)?);
+            } else if let Some(mode) = text.strip_prefix("old mode ") {
+                self.mode(mode, &both)?;
+            } else if let Some(mode) = text.strip_prefix("deleted file mode ") {
+                self.mode(mode, &both)?;
                 deleted = true;
+            } else if let Some(index) = text.strip_prefix("index ") {
+                // `OLD..NEW MODE`, if the mode stays as it is.
+                if let Some((_, mode)) = index.split_once(' ') {
+                    self.mode(mode, &both)?;
+                }
             } else if let Some(from) = text.strip_prefix("rename from ").or(text.strip_prefix("copy from ")) {
                 file.copy = text.starts_with("copy");
                 file.old = Some(self.path(from)?);
@@ -273,11 +374,12 @@ impl Reader<'_> {
             } else if let Some(to) = text.strip_prefix("rename to ").or(text.strip_prefix("copy to ")) {
                 file.new = Some(self.path(to)?);
             } else if text.starts_with("GIT binary patch") || text.starts_with("Binary files ") {
-                return Err(self.unsupported("a binary patch"));
+                let name = self.same_name(&both).map_or(both, |name| name.display().to_string());
+                return Err(self.unsupported(Unsupported::Binary, &name));
             } else if text.starts_with("--- ") {
                 self.names(&mut file)?;
                 break;
-            } else if !["index ", "old mode ", "similarity index ", "dissimilarity index "]
+            } else if !["similarity index ", "dissimilarity index "]
                 .iter()
                 .any(|known| text.starts_with(known))
             {
@@ -333,7 +435,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         if name.starts_with('"') {
-            return Err(self.unsupported("a quoted file name"));
+            return Err(self.unsupported(Unsupported::Quoted, name));
         }
         match name.split_once('/') {
             _ if self.strip == Strip::None => self.path(name).map(Some),
@@ -343,9 +445,25 @@ impl Reader<'_> {
     }
 
     fn path(&self, name: &str) -> Result<PathBuf, PatchError> {
+        if name.starts_with('"') {
+            return Err(self.unsupported(Unsupported::Quoted, name));
+        }
+        // U+FFFD: it was no UTF-8.
+        if name.contains(|c| is_active(c) || c == '\u{fffd}') {
+            return Err(self.unsupported(Unsupported::Active, name));
+        }
         let path = Path::new(name);
-        let inside = path.components().all(|part| matches!(part, Component::Normal(part) if part != ".git"));
-        if inside && !name.is_empty() { Ok(path.components().collect()) } else { Err(self.leaves(name)) }
+        let inside = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(part) if !part.eq_ignore_ascii_case(".git")));
+        if !inside || name.is_empty() {
+            return Err(self.leaves(name));
+        }
+        let path: PathBuf = path.components().collect();
+        if path.iter().next().is_some_and(is_build_folder) {
+            return Err(self.unsupported(Unsupported::BuildFolder, name));
+        }
+        Ok(path)
     }
 
     fn leaves(&self, path: &str) -> PatchError {
@@ -492,26 +610,98 @@ index 0000000..a6fddbb
 
     #[test]
     fn paths_out_of_the_tree_are_refused() {
-        let names =
-            ["b/../../etc/passwd", "/etc/passwd", "b//etc/passwd", "b/a/./../x", "b/.git/config", "passwd"];
+        let names = [
+            "b/../../etc/passwd",
+            "/etc/passwd",
+            "b//etc/passwd",
+            "b/a/./../x",
+            "b/.git/config",
+            "b/a/.GIT/hooks/x",
+            "b/..",
+            "passwd",
+        ];
         for name in names {
             let text = format!("--- a/x\n+++ {name}\n@@ -1 +1 @@\n-a\n+b\n");
             let error = Patch::parse("p", text.as_bytes()).unwrap_err();
             assert!(matches!(&error, PatchError::Leaves { line: 2, .. }), "{name}: {error}");
         }
-        let rename = "diff --git a/x b/y\nsimilarity index 100%\nrename from x\nrename to ../y\n";
-        assert!(matches!(Patch::parse("p", rename.as_bytes()), Err(PatchError::Leaves { line: 4, .. })));
+        for both in ["rename", "copy"] {
+            let text = format!("diff --git a/x b/y\nsimilarity index 100%\n{both} from x\n{both} to ../y\n");
+            assert!(matches!(Patch::parse("p", text.as_bytes()), Err(PatchError::Leaves { line: 4, .. })));
+            let text =
+                format!("diff --git a/x b/y\nsimilarity index 100%\n{both} from /etc/shadow\n{both} to y\n");
+            assert!(matches!(Patch::parse("p", text.as_bytes()), Err(PatchError::Leaves { line: 3, .. })));
+        }
+    }
+
+    fn refused(text: &str) -> (usize, String, Unsupported) {
+        match Patch::parse("p", text.as_bytes()).unwrap_err() {
+            PatchError::Unsupported { line, path, what, .. } => (line, path, what),
+            other => panic!("{other}"),
+        }
     }
 
     #[test]
-    fn links_and_binaries_are_refused() {
-        for text in [
-            "diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n",
-            "diff --git a/l b/l\nindex 1..2 100644\nGIT binary patch\nliteral 3\n",
+    fn every_mode_but_those_of_plain_files_is_refused() {
+        let git = |lines: &str| format!("diff --git a/l b/l\n{lines}");
+        for (lines, line, what) in [
+            ("new file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n", 2, Unsupported::Link),
+            ("old mode 100644\nnew mode 120000\n", 3, Unsupported::Link),
+            ("old mode 120000\nnew mode 100644\n", 2, Unsupported::Link),
+            ("deleted file mode 120000\n", 2, Unsupported::Link),
+            (
+                "index 1111111..2222222 120000\n--- a/l\n+++ b/l\n@@ -1 +1 @@\n-x\n+/etc\n",
+                2,
+                Unsupported::Link,
+            ),
+            ("new file mode 160000\nindex 0..1\n", 2, Unsupported::Submodule),
+            ("index 1111111..2222222 160000\n", 2, Unsupported::Submodule),
+            ("old mode 100755\nnew mode 104755\n", 3, Unsupported::Mode),
+            ("new file mode 102755\n", 2, Unsupported::Mode),
+            ("new file mode 020666\n", 2, Unsupported::Mode),
         ] {
-            let error = Patch::parse("p", text.as_bytes()).unwrap_err();
-            assert!(matches!(error, PatchError::Unsupported { .. }), "{error}");
+            assert_eq!(refused(&git(lines)), (line, "l".to_owned(), what), "{lines}");
         }
+    }
+
+    #[test]
+    fn binaries_are_refused_however_diff_says_it() {
+        let text = "diff --git a/l b/l\nindex 1..2 100644\nGIT binary patch\nliteral 3\n";
+        assert_eq!(refused(text), (3, "l".to_owned(), Unsupported::Binary));
+        let text = "diff --git a/l b/l\nindex 1..2 100644\nBinary files a/l and b/l differ\n";
+        assert_eq!(refused(text).2, Unsupported::Binary);
+        let text = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\nBinary files a/l and b/l differ\n";
+        assert_eq!(refused(text), (6, "a/l and b/l".to_owned(), Unsupported::Binary));
+        // In words it is allowed.
+        let text = "Subject: x\n\nBinary files a and b differ\n---\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n";
+        assert_eq!(Patch::parse("p", text.as_bytes()).unwrap().files.len(), 1);
+    }
+
+    #[test]
+    fn names_that_are_not_what_they_look_like_are_refused() {
+        let plain = |name: &str| format!("--- /dev/null\n+++ {name}\n@@ -0,0 +1 @@\n+x\n");
+        for (text, what) in [
+            (plain("\"b/a\\nb\""), Unsupported::Quoted),
+            ("diff --git \"a/\\001\" \"b/\\001\"\nnew file mode 100644\n".into(), Unsupported::Quoted),
+            ("diff --git a/x b/y\nrename from x\nrename to \"..\\057y\"\n".into(), Unsupported::Quoted),
+            (plain("b/\u{1b}[2Jx"), Unsupported::Active),
+            (plain("b/a\rb"), Unsupported::Active),
+            (plain("b/c.\u{202e}txt"), Unsupported::Active),
+            (plain("b/o-base-audit/vmlinux"), Unsupported::BuildFolder),
+        ] {
+            assert_eq!(refused(&text).2, what, "{text}");
+        }
+        let error = Patch::parse("p\u{1b}", plain("b/\u{1b}[2J\u{202e}").as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("p\\x1b:2: `\\x1b[2J\\u{202e}`: a file name with control characters"),
+            "{error}"
+        );
+        let mut bytes = plain("b/x").into_bytes();
+        bytes[21] = 0xff;
+        assert!(matches!(
+            Patch::parse("p", &bytes),
+            Err(PatchError::Unsupported { what: Unsupported::Active, .. })
+        ));
     }
 
     #[test]
@@ -546,6 +736,31 @@ index 0000000..e69de29
     }
 
     proptest::proptest! {
+        /// Whatever the names are made of: what is parsed stays below the top of the tree.
+        #[test]
+        fn no_path_that_is_parsed_leaves_the_tree(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec!["..", ".", "", "a", ".git", "~", "a b", "-x", "\u{1b}", "o-x", "\\", "b"]),
+                1..5,
+            ),
+            form in 0usize..4,
+        ) {
+            let name = parts.join("/");
+            let text = match form {
+                0 => format!("--- /dev/null\n+++ {name}\n@@ -0,0 +1 @@\n+x\n"),
+                1 => format!("diff --git a/x b/y\nrename from x\nrename to {name}\n"),
+                2 => format!("diff --git a/x b/y\ncopy from {name}\ncopy to y\n"),
+                _ => format!("diff --git a/{name} b/{name}\nold mode 100644\nnew mode 100755\n"),
+            };
+            if let Ok(patch) = Patch::parse("p", text.as_bytes()) {
+                for path in patch.files.iter().flat_map(|file| file.old.iter().chain(&file.new)) {
+                    let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+                    proptest::prop_assert!(inside && path.is_relative() && !path.starts_with("o-x"), "{:?}", path);
+                    proptest::prop_assert!(!path.iter().any(|part| part == ".git"), "{:?}", path);
+                }
+            }
+        }
+
         #[test]
         fn the_parser_never_panics(cut in 0usize..700, flip in 0usize..700, byte: u8) {
             let mut bytes = MAIL.as_bytes().to_vec();

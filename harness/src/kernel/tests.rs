@@ -2,6 +2,7 @@
 //! The stage for real, on kernels that compile in a blink.
 
 mod build;
+mod confined;
 mod fetch;
 
 use std::path::Path;

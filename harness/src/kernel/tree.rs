@@ -21,7 +21,7 @@ use super::digest::{Hash, TreeDepth, hash_tree, walk};
 use super::event::{BuildEvent, Events};
 use super::lock::Lock;
 use super::source::{Source, SourceError};
-use super::store::{Store, StoreError, io_error, read_json, remove_tree, write_json};
+use super::store::{Store, StoreError, io_error, read_json, remove_tree, write_json, write_whole};
 use crate::process::ChildSpec;
 
 /// Build folders start with it.
@@ -204,7 +204,8 @@ impl Tree {
         let folder = self.src().join(o);
         std::fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
         let marker = folder.join(MARKER);
-        std::fs::write(&marker, b"").map_err(io_error("write", &marker))?;
+        // In the place of whatever lies there: a build could have left a link.
+        write_whole(&marker, b"")?;
         self.state.building = Some(o.to_owned());
         self.save()
     }
@@ -229,8 +230,9 @@ impl Tree {
 /// In a build folder: as old as the start of the make that runs there.
 const MARKER: &str = "nstrail-building";
 
-fn is_build_folder(name: &OsStr) -> bool {
-    name.to_string_lossy().starts_with(BUILD_PREFIX)
+/// Whether an entry at the top of a tree is a build folder.
+pub(super) fn is_build_folder(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(BUILD_PREFIX.as_bytes())
 }
 
 /// Name of the build folder for some flavours and variables: incremental builds only make sense between builds

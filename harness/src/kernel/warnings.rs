@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::{KernelError, KernelSpec, Plan};
+use super::build::{KernelError, KernelSpec, Plan, own_file, sandbox};
 use super::digest::KeyHasher;
 use super::event::{BuildEvent, Events};
-use super::make::{ErrorWatch, Make, has_ccache};
+use super::make::{ErrorWatch, Make, ccache, confine};
 use super::store::{Store, read_json, write_json, write_whole};
 use super::tree::Tree;
-use crate::process::ChildSpec;
+use crate::process::{ChildSpec, View};
 
 /// A warning, without its line: that changes with every patch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub fn warnings(
     events: Events<'_>,
 ) -> Result<Warnings, KernelError> {
     let plan = Plan::new(store, spec, events)?;
-    let sparse = sparse();
+    let sparse = sparse(spec);
     let mut hasher = KeyHasher::new("warnings");
     hasher.part("schema", SCHEMA.to_string());
     hasher.part("image", plan.key.0.as_str());
@@ -94,13 +94,14 @@ pub fn warnings(
     let folder = src.join(&o);
     let log = store.path("logs").join(format!("warnings-{}.log", key.short()));
     write_whole(&log, b"")?;
-    let ccache = has_ccache().then(|| store.path("ccache"));
+    let ccache = ccache(store)?;
     let make = Make {
         src: &src,
         o: &o,
         variables: &spec.make,
         ccache: ccache.as_deref(),
         background: spec.background,
+        sandbox: sandbox(spec.sandbox, events)?,
     };
     let sources =
         |file: &&PathBuf| file.extension().is_some_and(|end| end == "c") && src.join(file).is_file();
@@ -112,7 +113,7 @@ pub fn warnings(
     }
     let object = |file: &Path| file.with_extension("o");
     let (built, not_built): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        files.iter().filter(sources).partition(|file| folder.join(object(file)).is_file());
+        files.iter().filter(sources).partition(|file| own_file(&folder, object(file), &log).is_ok());
     let mut warnings = Warnings {
         told: Vec::new(),
         compiled: built.iter().map(|file| (*file).clone()).collect(),
@@ -179,9 +180,11 @@ fn take(line: &str, told: &mut BTreeMap<Warning, (String, u32)>) {
     told.entry(warning).or_insert_with(|| (place.to_owned(), 0)).1 += 1;
 }
 
-/// Version of sparse, if it is installed.
-fn sparse() -> Option<String> {
-    let text = ChildSpec::new("sparse").arg("--version").read().ok()?;
+/// Version of sparse, if it is installed, and where the build can see it.
+fn sparse(spec: &KernelSpec) -> Option<String> {
+    let sparse = ChildSpec::new("sparse").arg("--version");
+    let sandbox = spec.sandbox.choose().ok()?;
+    let text = confine(sandbox, &spec.make, View::default(), sparse).read().ok()?;
     Some(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -2,11 +2,13 @@
 //! A running child: waited for by pidfd, its lines read by a thread, its group killed in the end.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +20,9 @@ use super::{ChildSpec, Finished, ProcessError, Sink, TAIL_LINES, spawner, tail_o
 /// process that left the group (a daemon) can hold them open.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// How long the processes of a sandbox may take to die, all of them with SIGKILL.
+const SANDBOX_END: Duration = Duration::from_secs(5);
+
 /// Between two looks at the child while lines are awaited.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -27,6 +32,8 @@ pub struct Child {
     handle: duct::Handle,
     pid: i32,
     pidfd: OwnedFd,
+    /// Of a confined child: hung up once nothing lives in the sandbox any more.
+    life: Option<PipeReader>,
     started: Instant,
     status: Option<ExitStatus>,
     lines: Receiver<String>,
@@ -50,7 +57,13 @@ impl Child {
             return Err(ProcessError::Interrupted { argv: spec.argv.clone() });
         }
         let start_error = |source| ProcessError::Start { argv: spec.argv.clone(), source };
-        let (expression, line_pipe, capture_pipe) = expression(spec)?;
+        let (mut expression, line_pipe, capture_pipe) = expression(spec)?;
+        let mut life = None;
+        if spec.is_confined() {
+            let (reader, writer) = io::pipe().map_err(start_error)?;
+            expression = expression.before_spawn(move |command| inherit(command, writer.as_raw_fd()));
+            life = Some(reader);
+        }
         let handle = spawner::start(expression).map_err(start_error)?;
         let pid = handle.pids().first().copied().unwrap_or_default() as i32;
         // Registered before anything else can fail: from here on an interrupt finds the group. If
@@ -72,6 +85,7 @@ impl Child {
             handle,
             pid,
             pidfd,
+            life,
             started: Instant::now(),
             status: None,
             lines,
@@ -108,11 +122,9 @@ impl Child {
         self.pidfd.try_clone().map(ExitFd)
     }
 
-    /// Whether a signal has stopped it: it lives, and does nothing (`T` in /proc/PID/stat, proc(5)).
+    /// Whether a signal has stopped it, or what runs below it in a sandbox: it lives, and does nothing.
     pub fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        // The name may hold anything, brackets too.
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+        stopped(self.pid)
     }
 
     /// How long ago it was started.
@@ -151,6 +163,11 @@ impl Child {
         kill_group(self.pid, libc::SIGKILL);
         groups.remove(&self.pid);
         let status = self.handle.wait().map_err(wait_error)?.status;
+        drop(groups);
+        if let Some(life) = &self.life {
+            // The pid namespace dies with the process that we have reaped, but a moment later.
+            poll(life.as_raw_fd(), 0, SANDBOX_END).map_err(wait_error)?;
+        }
         self.status = Some(status);
         Ok(self.status)
     }
@@ -286,7 +303,8 @@ fn expression(spec: &ChildSpec) -> Result<Started, ProcessError> {
     let start_error = |source| ProcessError::Start { argv: spec.argv.clone(), source };
     let file_error =
         |path: &Path, source| ProcessError::File { argv: spec.argv.clone(), path: path.to_owned(), source };
-    let mut expression = duct::cmd(&spec.argv.0[0], &spec.argv.0[1..]).unchecked();
+    let words: Vec<&OsString> = spec.wrapper.iter().chain(&spec.argv.0).collect();
+    let mut expression = duct::cmd(words[0], &words[1..]).unchecked();
     expression = match &spec.stdin {
         None => expression.stdin_null(),
         Some(path) => expression.stdin_file(File::open(path).map_err(|source| file_error(path, source))?),
@@ -323,11 +341,15 @@ fn expression(spec: &ChildSpec) -> Result<Started, ProcessError> {
     if let Some(dir) = &spec.dir {
         expression = expression.dir(dir);
     }
-    for (name, value) in &spec.env {
-        expression = match value {
-            Some(value) => expression.env(name, value),
-            None => expression.env_remove(name),
-        };
+    if spec.is_confined() {
+        expression = expression.full_env(spec.confined_environment());
+    } else {
+        for (name, value) in &spec.env {
+            expression = match value {
+                Some(value) => expression.env(name, value),
+                None => expression.env_remove(name),
+            };
+        }
     }
     for hook in &spec.hooks {
         let hook = hook.clone();
@@ -370,6 +392,16 @@ fn read_lines(pipe: PipeReader, mut log: Option<File>, lines: &Sender<String>) {
     }
 }
 
+/// `T` in /proc/PID/stat (proc(5)), here or below.
+fn stopped(pid: i32) -> bool {
+    let read = |file: String| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    matches!(interrupt::state(pid), Some('T' | 't'))
+        || read(format!("task/{pid}/children"))
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .any(stopped)
+}
+
 /// The exit of a child, to be waited for without the child at hand.
 #[derive(Debug)]
 pub struct ExitFd(OwnedFd);
@@ -379,6 +411,20 @@ impl ExitFd {
     pub fn wait(&self) {
         while !poll_exit(&self.0, Duration::from_secs(3600)).unwrap_or(true) {}
     }
+}
+
+/// Lets a child have a descriptor of ours.
+fn inherit(command: &mut Command, fd: RawFd) -> io::Result<()> {
+    let keep = move || {
+        // SAFETY: fcntl is async-signal-safe, and touches only a descriptor of the child.
+        match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call: no allocation, no lock.
+    unsafe { command.pre_exec(keep) };
+    Ok(())
 }
 
 fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
@@ -393,12 +439,17 @@ fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Whether the process of `pidfd` exits within `time`. It is not reaped by that.
 fn poll_exit(pidfd: &OwnedFd, time: Duration) -> io::Result<bool> {
+    poll(pidfd.as_raw_fd(), libc::POLLIN, time)
+}
+
+/// Whether there is one of `events`, or a hang-up, within `time`.
+fn poll(fd: RawFd, events: libc::c_short, time: Duration) -> io::Result<bool> {
     let end = Instant::now() + time;
     loop {
         // Rounded up: a wait of less than 1 ms must not spin.
         let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
         let millis = i32::try_from(left).unwrap_or(i32::MAX);
-        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd { fd, events, revents: 0 };
         // SAFETY: one pollfd is passed, and it lives through the call.
         match unsafe { libc::poll(&raw mut poll, 1, millis) } {
             0 => return Ok(false),

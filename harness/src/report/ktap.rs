@@ -88,6 +88,8 @@ fn render_scenario(out: &mut String, number: usize, scenario: &ScenarioSummary) 
 }
 
 fn result_line(number: usize, name: &str, outcome: Outcome) -> String {
+    // What follows a `#` is a directive.
+    let name = one_line(name).replace('#', "\\x23");
     match outcome {
         Outcome::Passed => format!("ok {number} {name}"),
         Outcome::Skipped => format!("ok {number} {name} # SKIP"),

@@ -6,3 +6,6 @@ pub mod ktap;
 pub mod merge;
 pub mod summary;
 pub mod verdict;
+
+#[cfg(test)]
+mod tests;

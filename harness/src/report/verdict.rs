@@ -19,20 +19,21 @@ const FINDINGS_SHOWN: usize = 5;
 pub fn render(summary: &RunSummary) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
-    let _ = writeln!(out, "nstrail {}: {} ({:.1} s)", summary.nstrail, summary.outcome, summary.seconds);
+    let version = one_line(&summary.nstrail);
+    let _ = writeln!(out, "nstrail {version}: {} ({:.1} s)", summary.outcome, summary.seconds);
     for kernel in &summary.kernels {
         render_kernel(&mut out, kernel);
     }
     if summary.kernels.len() > 1 {
         render_table(&mut out, &summary.kernels);
     }
-    let _ = writeln!(out, "\nreproduce: {}", summary.reproducer);
+    let _ = writeln!(out, "\nreproduce: {}", one_line(&summary.reproducer));
     out
 }
 
 /// One row a scenario and number of vCPUs, of which there are many, and one column a kernel.
 fn render_table(out: &mut String, kernels: &[KernelSummary]) {
-    let row_of = |scenario: &ScenarioSummary| format!("{}/{}", scenario.name, scenario.vcpus);
+    let row_of = |scenario: &ScenarioSummary| format!("{}/{}", one_line(&scenario.name), scenario.vcpus);
     let mut rows: Vec<String> = Vec::new();
     for scenario in kernels.iter().flat_map(|kernel| &kernel.scenarios) {
         let row = row_of(scenario);
@@ -42,7 +43,7 @@ fn render_table(out: &mut String, kernels: &[KernelSummary]) {
     }
     let mut columns = vec![[vec!["scenario".to_owned()], rows.clone()].concat()];
     for kernel in kernels {
-        let mut column = vec![kernel.title()];
+        let mut column = vec![one_line(&kernel.title())];
         for row in &rows {
             let ran = kernel.scenarios.iter().find(|scenario| row_of(scenario) == *row);
             column.push(match (ran, &kernel.failure) {
@@ -70,8 +71,8 @@ fn render_baseline(out: &mut String, kernel: &KernelSummary) {
     }
     if !baseline.scenarios.is_empty() {
         let ran = baseline.scenarios.iter().map(|ran| match &ran.reason {
-            Some(reason) => format!("{} {} ({})", ran.name, ran.outcome, one_line(reason)),
-            None => format!("{} gets through", ran.name),
+            Some(reason) => format!("{} {} ({})", one_line(&ran.name), ran.outcome, one_line(reason)),
+            None => format!("{} gets through", one_line(&ran.name)),
         });
         let _ = writeln!(out, "  without the series: {}", ran.collect::<Vec<_>>().join(", "));
     }
@@ -80,11 +81,13 @@ fn render_baseline(out: &mut String, kernel: &KernelSummary) {
 fn render_kernel(out: &mut String, kernel: &KernelSummary) {
     let series = kernel.series.as_ref().map_or_else(
         || "unpatched".to_owned(),
-        |series| format!("{} ({} patches)", series.name, series.patches),
+        |series| format!("{} ({} patches)", one_line(&series.name), series.patches),
     );
-    let _ = writeln!(out, "\nlinux {} ({}), {series}", kernel.title(), kernel.source);
+    let (title, source) = (one_line(&kernel.title()), one_line(&kernel.source));
+    let _ = writeln!(out, "\nlinux {title} ({source}), {series}");
     if let Some(accelerator) = &kernel.accelerator {
-        let reason = short(kernel.accelerator_reason.as_deref().unwrap_or(""));
+        let reason = one_line(&short(kernel.accelerator_reason.as_deref().unwrap_or("")));
+        let accelerator = one_line(accelerator);
         let compiled =
             if kernel.compiled { "compiled in this run" } else { "from the cache, nothing compiled" };
         let _ = writeln!(
@@ -94,8 +97,11 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
         );
     }
     if !kernel.stages.is_empty() {
-        let stages: Vec<String> =
-            kernel.stages.iter().map(|stage| format!("{} {:.1}", stage.name, stage.seconds)).collect();
+        let stages: Vec<String> = kernel
+            .stages
+            .iter()
+            .map(|stage| format!("{} {:.1}", one_line(&stage.name), stage.seconds))
+            .collect();
         let _ = writeln!(out, "  seconds: {}", stages.join(", "));
     }
     if let Some(failure) = &kernel.failure {
@@ -130,7 +136,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
         let _ = writeln!(
             out,
             "  {:<13} {:<16} {:>10} {:>10} {:>8} {:>4} {:>8} {:>5} {:>5} {:>5} {:>7.2}",
-            scenario.name,
+            one_line(&scenario.name),
             scenario.outcome.word(),
             figures.operations,
             figures.containers,
@@ -151,7 +157,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
 /// A line a patch, then the first bad one, and what is worth to know of the others.
 fn render_patches(out: &mut String, patches: &[PatchSummary]) {
     let Some(first) = patches.first() else { return };
-    let symbols: Vec<&str> = first.builds.iter().map(|build| build.symbol.as_str()).collect();
+    let symbols: Vec<String> = first.builds.iter().map(|build| one_line(&build.symbol)).collect();
     let _ = write!(out, "  {:<5} {:<12}", "patch", "outcome");
     for symbol in &symbols {
         let _ = write!(out, " {:<14}", if symbol.is_empty() { "build, boot" } else { symbol });
@@ -201,18 +207,19 @@ fn short(reason: &str) -> String {
 }
 
 fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
+    let name = one_line(&scenario.name);
     for adapted in &scenario.adapted {
-        let _ = writeln!(out, "  {}: {}", scenario.name, one_line(adapted));
+        let _ = writeln!(out, "  {name}: {}", one_line(adapted));
     }
     if let Some(reason) = &scenario.reason {
-        let _ = writeln!(out, "\n  {}: {}: {}", scenario.name, scenario.outcome, one_line(reason));
+        let _ = writeln!(out, "\n  {name}: {}: {}", scenario.outcome, one_line(reason));
     }
     if !scenario.attempts.is_empty() {
         let before: Vec<&str> = scenario.attempts.iter().map(|outcome| outcome.word()).collect();
-        let _ = writeln!(out, "    {}: earlier attempts: {}", scenario.name, before.join(", "));
+        let _ = writeln!(out, "    {name}: earlier attempts: {}", before.join(", "));
     }
     for splat in &scenario.console {
-        let _ = writeln!(out, "    console: {}", splat.kind);
+        let _ = writeln!(out, "    console: {}", one_line(&splat.kind));
         for line in splat.lines.iter().take(20) {
             let _ = writeln!(out, "      {}", one_line(line));
         }
@@ -226,7 +233,7 @@ fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
             render_pending(out, pending.as_deref());
         }
         SnapshotState::Missing { file, pending } => {
-            let _ = writeln!(out, "    no reviewed snapshot {file}");
+            let _ = writeln!(out, "    no reviewed snapshot {}", one_line(file));
             render_pending(out, pending.as_deref());
         }
         SnapshotState::NotCompared { .. } | SnapshotState::Match { .. } => {}
@@ -255,12 +262,13 @@ pub fn findings(findings: &[FindingSummary], not_listed: u64, doubts: &[String])
 
 fn render_pending(out: &mut String, pending: Option<&str>) {
     if let Some(pending) = pending {
+        let pending = one_line(pending);
         let _ = writeln!(out, "    pending: {pending} (hint: `nstrail review` or `cargo insta review`)");
     }
 }
 
 fn render_finding(out: &mut String, finding: &FindingSummary) {
-    let _ = writeln!(out, "    {}", finding.invariant);
+    let _ = writeln!(out, "    {}", one_line(&finding.invariant));
     let _ = writeln!(out, "      expected: {}", one_line(&finding.expected));
     let _ = writeln!(out, "      found:    {}", one_line(&finding.found));
     for (title, lines) in

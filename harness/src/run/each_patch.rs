@@ -95,8 +95,14 @@ impl Prefix<'_> {
             checkpatch: Vec::new(),
         };
         let store = &self.shared.config.store;
-        summary.checkpatch =
-            kernel::checkpatch(store, self.source, self.series, self.patch).map_err(error)?;
+        summary.checkpatch = kernel::checkpatch(
+            store,
+            self.source,
+            self.series,
+            self.patch,
+            self.shared.config.kernel.sandbox,
+        )
+        .map_err(error)?;
         let symbols: &[SeriesSymbol] = match self.series.config {
             Some(_) => &[SeriesSymbol::On, SeriesSymbol::Off],
             None => &[SeriesSymbol::On],

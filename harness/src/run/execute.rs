@@ -26,7 +26,7 @@ use crate::{
     plan::{line, project::Project, title::title},
     process::interrupt,
     report::{
-        ktap,
+        escape, ktap,
         summary::{
             Failure, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary, SnapshotState,
             Stage,
@@ -143,7 +143,8 @@ pub fn execute(config: &RunConfig, progress: &mut dyn FnMut(RunEvent<'_>)) -> Re
 /// # Errors
 /// If the run's folder cannot be written.
 pub fn write_reports(folder: &RunFolder, summary: &RunSummary) -> Result<(), FolderError> {
-    write(folder, "summary.json", &serde_json::to_string_pretty(summary).unwrap_or_default())?;
+    let json = escape::json(&serde_json::to_string_pretty(summary).unwrap_or_default());
+    write(folder, "summary.json", &json)?;
     write(folder, "report.ktap", &ktap::render(summary))?;
     folder.link_latest()
 }

@@ -36,10 +36,16 @@ pub enum AgentError {
 pub fn load(root: &Path) -> Result<Vec<u8>, AgentError> {
     let path = match std::env::var_os("NSTRAIL_AGENT") {
         Some(path) => PathBuf::from(path),
-        None if root.join(SOURCES[0]).is_dir() => built(root)?,
+        None if is_made_of(root) => built(root)?,
         None => beside_us(),
     };
     fs::read(&path).map_err(|source| AgentError::Read { path, source })
+}
+
+/// Whether a project has the agent's sources, so that cargo is needed.
+#[must_use]
+pub fn is_made_of(root: &Path) -> bool {
+    root.join(SOURCES[0]).is_dir()
 }
 
 fn built(root: &Path) -> Result<PathBuf, AgentError> {

@@ -73,6 +73,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
     let ((control, control_end), (audit, audit_end)) = (pair()?, pair()?);
     control.set_write_timeout(Some(SEND_LIMIT)).map_err(BootFailure::Channel)?;
     let ends = [console_end, qmp_end, control_end, audit_end].map(OwnedFd::from);
+    let share = daemon.as_ref().map(virtiofs::Daemon::client);
     let fds = [&ends[0], &ends[1], &ends[2], &ends[3]].map(|end| end.as_raw_fd());
     let arguments = qemu::arguments(
         spec,
@@ -82,7 +83,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
             qmp: qemu::inherited(fds[1]),
             control: qemu::inherited(fds[2]),
             audit: qemu::inherited(fds[3]),
-            share: daemon.as_ref().map(virtiofs::Daemon::socket),
+            share: share.map(qemu::inherited),
         },
     );
     let started = Instant::now();
@@ -94,7 +95,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
         .grace(Duration::ZERO)
         .before_spawn(move |command| {
             // SAFETY: fcntl is async-signal-safe, and touches only descriptors of the child.
-            unsafe { command.pre_exec(move || fds.iter().try_for_each(|&fd| inherit(fd))) };
+            unsafe { command.pre_exec(move || fds.iter().chain(&share).try_for_each(|&fd| inherit(fd))) };
             Ok(())
         })
         .spawn()?;

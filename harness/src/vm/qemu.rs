@@ -5,10 +5,13 @@
 //! calibrate the TSC by: without them some boots hang. `nolapic_timer` takes the PIT, which TCG serves
 //! more cheaply. `reboot=t` resets by a triple fault, as there is no keyboard controller to wait for. The machine keeps
 //! its RTC although nobody needs the time: without it the kernel waits two seconds for an update flag that never
-//! clears (mc146818_avoid_UIP, 6.12). The console, QMP and both ports are socket pairs whose ends QEMU inherits: no
-//! path to guess, and their end is seen at once.
+//! clears (mc146818_avoid_UIP, 6.12). The console, QMP, both ports and the share are sockets that are connected already
+//! and that QEMU inherits: no path to guess or to connect to, and their end is seen at once.
+//!
+//! The guest is untrusted, and so is QEMU once the guest has taken it over: there is no network device, no monitor but our
+//! QMP, nothing of the user's or the system's configuration, and seccomp takes away what QEMU does not need to run.
 
-use std::{fmt::Write as _, os::fd::RawFd, path::Path};
+use std::{fmt::Write as _, os::fd::RawFd};
 
 use nstrail_wire::message::{AUDIT_PORT, CONTROL_PORT, SHARE_TAG};
 
@@ -17,13 +20,13 @@ use crate::process::Argv;
 
 /// Where QEMU finds the other ends.
 #[derive(Debug, Clone)]
-pub struct Ends<'a> {
+pub struct Ends {
     pub console: String,
     pub qmp: String,
     pub control: String,
     pub audit: String,
-    /// Socket of the virtiofs daemon.
-    pub share: Option<&'a Path>,
+    /// The virtiofs daemon's.
+    pub share: Option<String>,
 }
 
 /// A chardev on a descriptor that QEMU inherits.
@@ -32,10 +35,10 @@ pub fn inherited(fd: RawFd) -> String {
 }
 
 /// The arguments after the program.
-pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends<'_>) -> Vec<String> {
+pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut push = |parts: &[&str]| args.extend(parts.iter().map(|part| (*part).to_owned()));
-    push(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    push(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"]);
     push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     let memory = if ends.share.is_some() { ",memory-backend=ram" } else { "" };
     push(&["-machine", &format!("microvm,acpi=off,rtc=on{memory}")]);
@@ -53,8 +56,8 @@ pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends<'_>) -> Vec<String> {
     push(&["-device", &format!("virtserialport,chardev=control,name={CONTROL_PORT}")]);
     push(&["-chardev", &format!("{},id=audit", ends.audit)]);
     push(&["-device", &format!("virtserialport,chardev=audit,name={AUDIT_PORT}")]);
-    if let Some(socket) = ends.share {
-        push(&["-chardev", &format!("socket,id=share,path={}", socket.display())]);
+    if let Some(share) = &ends.share {
+        push(&["-chardev", &format!("{share},id=share")]);
         push(&["-device", &format!("vhost-user-fs-device,chardev=share,tag={SHARE_TAG}")]);
     }
     args
@@ -119,6 +122,45 @@ mod tests {
         }
     }
 
+    fn with_share() -> Vec<String> {
+        let ends = Ends {
+            console: inherited(3),
+            qmp: inherited(4),
+            control: inherited(5),
+            audit: inherited(6),
+            share: Some(inherited(7)),
+        };
+        arguments(&spec(Some("/share".into())), 1, &ends)
+    }
+
+    /// What the guest and whoever else is on this machine can reach of QEMU.
+    #[test]
+    fn there_is_no_network_and_no_monitor_but_ours() {
+        let args = with_share();
+        let values = |flag: &str| -> Vec<&str> {
+            let pairs = args.iter().zip(args.iter().skip(1));
+            pairs.filter(|(name, _)| *name == flag).map(|(_, value)| value.as_str()).collect()
+        };
+        let sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+        assert_eq!(values("-sandbox"), [sandbox]);
+        for flag in ["-nodefaults", "-no-user-config"] {
+            assert!(args.iter().any(|arg| arg == flag), "{flag}");
+        }
+        assert_eq!(values("-nic"), ["none"]);
+        assert_eq!(values("-display"), ["none"]);
+        assert_eq!(values("-mon"), ["chardev=qmp,mode=control"]);
+        for flag in
+            ["-netdev", "-net", "-monitor", "-qmp", "-gdb", "-s", "-vnc", "-spice", "-drive", "-virtfs"]
+        {
+            assert!(!args.iter().any(|arg| arg == flag), "{flag}");
+        }
+        // Every channel is a socket that is connected already; none is listened on, and none has a name.
+        let chardevs: Vec<&str> = values("-chardev");
+        let expected = [(3, "console"), (4, "qmp"), (5, "control"), (6, "audit"), (7, "share")];
+        assert_eq!(chardevs, expected.map(|(fd, id)| format!("socket,fd={fd},id={id}")));
+        assert!(!args.iter().any(|arg| arg.contains("server") || arg.contains("virtio-net")), "{args:?}");
+    }
+
     #[test]
     fn the_line_by_hand_is_one_line_with_the_parameters_quoted() {
         let line = by_hand(&spec(Some("/share".into())), 2_400_000);
@@ -133,14 +175,7 @@ mod tests {
 
     #[test]
     fn a_share_needs_shared_memory() {
-        let ends = Ends {
-            console: inherited(3),
-            qmp: inherited(4),
-            control: inherited(5),
-            audit: inherited(6),
-            share: Some(Path::new("/s/fs.sock")),
-        };
-        let args = arguments(&spec(Some("/share".into())), 1, &ends);
+        let args = with_share();
         assert!(args.iter().any(|arg| arg == "memory-backend-memfd,id=ram,size=512M,share=on"), "{args:?}");
         assert!(args.iter().any(|arg| arg.ends_with("memory-backend=ram")), "{args:?}");
         assert!(args.iter().any(|arg| arg == "vhost-user-fs-device,chardev=share,tag=nstrail"), "{args:?}");

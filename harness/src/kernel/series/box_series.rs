@@ -40,7 +40,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Series, SeriesError> {
         let mut patch = Patch::parse(&name, &mail.text).map_err(|error| SeriesError::Mail {
             place: place.clone(),
             message: Box::new(mail.place.clone()),
-            source: MailError::Patch(error),
+            source: MailError::Patch(Box::new(error)),
         })?;
         if !mail.tag.title.is_empty() {
             patch.subject.clone_from(&mail.tag.title);

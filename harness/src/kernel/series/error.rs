@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::patch::PatchError;
 use crate::process::ProcessError;
+use crate::report::escape::{lines, one_line};
 
 /// Where a series comes from, as messages name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_os_str().as_encoded_bytes() {
             b"-" => f.write_str("standard input"),
-            _ => write!(f, "{}", self.0.display()),
+            _ => f.write_str(&shown(&self.0)),
         }
     }
 }
@@ -48,10 +49,10 @@ impl fmt::Display for MessagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "message {} (line {}", self.number, self.line)?;
         if !self.subject.is_empty() {
-            write!(f, ", \"{}\"", self.subject)?;
+            write!(f, ", \"{}\"", one_line(&self.subject))?;
         }
         if !self.id.is_empty() {
-            write!(f, ", <{}>", self.id)?;
+            write!(f, ", <{}>", one_line(&self.id))?;
         }
         f.write_str(")")
     }
@@ -68,7 +69,7 @@ pub enum MailError {
     NoMail,
     /// The patch in it cannot be parsed.
     #[error("{0} (lines count within the message)")]
-    Patch(PatchError),
+    Patch(Box<PatchError>),
 }
 
 /// Why there is no series.
@@ -81,7 +82,7 @@ pub enum SeriesError {
     )]
     NoSuchSeries(String),
     /// The folder or a file in it cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}: {source}", path = shown(path))]
     Read {
         /// Folder or file.
         path: PathBuf,
@@ -95,7 +96,7 @@ pub enum SeriesError {
         place: Place,
     },
     /// series.toml cannot be understood.
-    #[error("{path}: {message}", path = path.display())]
+    #[error("{path}: {message}", path = shown(path), message = lines(message))]
     Toml {
         /// The file.
         path: PathBuf,
@@ -103,7 +104,7 @@ pub enum SeriesError {
         message: String,
     },
     /// A line of a quilt series file cannot be used.
-    #[error("{path}:{line}: {what}", path = path.display())]
+    #[error("{path}:{line}: {what}", path = shown(path), what = one_line(what))]
     Quilt {
         /// The series file.
         path: PathBuf,
@@ -113,7 +114,7 @@ pub enum SeriesError {
         what: String,
     },
     /// No patch there.
-    #[error("no patches in {} (hint: they are called NNNN-*.patch; 0000-* is the cover letter)", .0.display())]
+    #[error("no patches in {} (hint: they are called NNNN-*.patch; 0000-* is the cover letter)", shown(.0))]
     NoPatches(PathBuf),
     /// No message of a box has a patch.
     #[error(
@@ -126,7 +127,7 @@ pub enum SeriesError {
         messages: usize,
     },
     /// A patch lies there that series.toml does not list: most likely it was forgotten.
-    #[error("{patch} is not in the list of {}", list.display())]
+    #[error("{} is not in the list of {}", one_line(patch), shown(list))]
     Unlisted {
         /// series.toml.
         list: PathBuf,
@@ -134,8 +135,13 @@ pub enum SeriesError {
         patch: String,
     },
     /// Two files of a folder have the same number.
-    #[error("{}: {first} and {second} have the same number (hint: remove the one that is left over from before, or \
-             give the order in series.toml)", folder.display())]
+    #[error(
+        "{}: {} and {} have the same number (hint: remove the one that is left over from before, or \
+             give the order in series.toml)",
+        shown(folder),
+        one_line(first),
+        one_line(second)
+    )]
     SameNumber {
         /// The folder.
         folder: PathBuf,
@@ -207,7 +213,7 @@ pub enum SeriesError {
         found: Vec<String>,
     },
     /// A git range that gives no series.
-    #[error("git {repository}: {range}: {what}", repository = repository.display())]
+    #[error("git {repository}: {range}: {what}", repository = shown(repository), what = one_line(what))]
     Range {
         /// The repository.
         repository: PathBuf,
@@ -229,5 +235,9 @@ fn version_words(version: u32) -> String {
 }
 
 fn list(found: &[String]) -> String {
-    found.iter().map(|line| format!("\n    {line}")).collect()
+    found.iter().map(|line| format!("\n    {}", one_line(line))).collect()
+}
+
+fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
 }

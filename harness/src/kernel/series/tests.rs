@@ -3,6 +3,7 @@
 
 mod folder;
 mod git;
+mod hostile;
 mod mailbox;
 mod odd;
 

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use super::super::*;
 use super::{Seen, fake_kernel};
-use crate::process::{ChildSpec, ProcessError};
+use crate::process::{ChildSpec, ProcessError, SandboxMode};
 
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Store,
-    spec: KernelSpec,
+pub(super) struct Bench {
+    pub dir: tempfile::TempDir,
+    pub store: Store,
+    pub spec: KernelSpec,
 }
 
 const EDIT_B: &str = "--- a/kernel/b.c\n+++ b/kernel/b.c\n@@ -1,5 +1,5 @@\n #include \"common.h\"\n int g(void)\n {\n-\treturn 2;\n+\treturn VALUE;\n }\n";
@@ -22,7 +22,7 @@ fn edit_b(value: &str) -> String {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         fake_kernel(&dir.path().join("linux"));
         for name in BASE {
@@ -37,7 +37,7 @@ impl Bench {
         Bench { dir, store, spec }
     }
 
-    fn series(&mut self, patches: &[&str]) {
+    pub fn series(&mut self, patches: &[&str]) {
         let folder = self.dir.path().join("series");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -47,19 +47,19 @@ impl Bench {
         self.spec.series = Some(Series::read(&folder).unwrap());
     }
 
-    fn try_build(&self) -> (Result<KernelImage, KernelError>, Seen) {
+    pub fn try_build(&self) -> (Result<KernelImage, KernelError>, Seen) {
         let mut seen = Seen::default();
         let result = build(&self.store, &self.spec, &mut |event| seen.0.push(event));
         (result, seen)
     }
 
-    fn build(&self) -> (KernelImage, Seen) {
+    pub fn build(&self) -> (KernelImage, Seen) {
         let (result, seen) = self.try_build();
         (result.unwrap_or_else(|error| panic!("{error}")), seen)
     }
 
     /// The private tree for a series.
-    fn patched(&self) -> PathBuf {
+    pub fn patched(&self) -> PathBuf {
         apply(&self.store, &self.spec, &mut |_| ()).unwrap().src
     }
 }
@@ -238,7 +238,14 @@ fn a_pristine_tree_that_was_damaged_is_restored() {
 
 #[test]
 fn what_a_killed_make_has_half_written_is_not_taken_for_finished() {
+    for sandbox in [SandboxMode::Off, SandboxMode::On] {
+        a_killed_make(sandbox);
+    }
+}
+
+fn a_killed_make(sandbox: SandboxMode) {
     let mut bench = Bench::new();
+    bench.spec.sandbox = sandbox;
     bench.series(&[&edit_b("3")]);
     bench.build();
     // The tree's own files are checked: the file that gets make killed comes with the series.
@@ -248,7 +255,10 @@ fn what_a_killed_make_has_half_written_is_not_taken_for_finished() {
     let KernelError::Build { source: ProcessError::Failed { status, .. }, .. } = &error else {
         panic!("{error}")
     };
-    assert_eq!(status.signal(), Some(libc::SIGKILL));
+    match sandbox {
+        SandboxMode::Off => assert_eq!(status.signal(), Some(libc::SIGKILL)),
+        _ => assert_eq!(status.code(), Some(128 + libc::SIGKILL)),
+    }
     let object = bench.patched().join("o-base-audit-namespaces-virtio/b.o");
     assert_eq!(std::fs::read_to_string(&object).unwrap(), "half\n");
     // Newer than every source: make alone would link it.
