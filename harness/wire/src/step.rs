@@ -16,6 +16,7 @@ use crate::{
     namespace::{CLONE_EMPTY_MNTNS, NamespaceType},
     rule::Rule,
     scenario::size,
+    splat::Splat,
     version::KernelVersion,
 };
 
@@ -81,6 +82,8 @@ pub enum Step {
     /// Look at every task of the guest from outside, by the initial /proc and listns(2): each must still be in the set that it has told, and
     /// there must be no other one. All others must sleep or wait, so it is no step for tasks that run beside each other.
     Census {},
+    /// Break the kernel, so that it complains on its console.
+    Splat(Splat),
 }
 
 impl Step {
