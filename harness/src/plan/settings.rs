@@ -31,6 +31,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// As `--snapshots`: auto, deny or off.
     pub snapshots: Option<String>,
+    /// As `--known-splats`.
+    pub known_splats: Option<PathBuf>,
     /// As the positional scenarios.
     pub scenarios: Option<Vec<String>>,
 }
@@ -41,7 +43,7 @@ pub enum SettingsError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     /// The message of the TOML parser has line, column and what was expected.
-    #[error("{}: {message} (hint: known keys are kernel, series, accel, vcpus, jobs, seed, out, cache, snapshots, scenarios)", path.display())]
+    #[error("{}: {message} (hint: known keys are kernel, series, accel, vcpus, jobs, seed, out, cache, snapshots, known-splats, scenarios)", path.display())]
     Parse { path: PathBuf, message: String },
 }
 

@@ -4,5 +4,6 @@
 pub mod escape;
 pub mod ktap;
 pub mod merge;
+pub mod splats;
 pub mod summary;
 pub mod verdict;
