@@ -24,7 +24,7 @@ pub enum Outcome {
     TimedOut,
     /// The guest did not boot, died, or printed a splat.
     Crashed,
-    /// At least one finding.
+    /// At least one finding, or an entry of known-splats.toml whose day has passed.
     Failed,
     /// The kernel did not build.
     BuildFailed,
@@ -80,7 +80,7 @@ impl Outcome {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Passed => "every scenario passed",
-            Self::Failed => "at least one finding",
+            Self::Failed => "at least one finding, or a known splat whose entry has expired",
             Self::PatchRejected => "a patch does not apply",
             Self::BuildFailed => "a kernel does not build",
             Self::Crashed => "a guest did not boot, crashed, or printed a splat",

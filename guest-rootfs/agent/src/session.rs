@@ -31,6 +31,10 @@ const FIRST_FENCE: u32 = 0;
 /// The fence after which audit's state is read: its queue is empty then.
 const STATE_FENCE: u32 = LAST_FENCE - 1;
 
+const PRINTK: &str = "/proc/sys/kernel/printk";
+/// What the console shows is below it: KERN_INFO and graver.
+const LOGLEVEL: &str = "7";
+
 /// Why a run came to no end.
 #[derive(Debug, Error)]
 pub enum SessionError {
@@ -89,6 +93,9 @@ impl Session<'_> {
         }
         self.control.command(&Command::Listen).map_err(step("audit daemon"))?;
         let HostMessage::Start { scenario, seed } = self.await_start()?;
+        // A boot is quiet because a console is slow. From here on the whole trace of a splat is wanted, of which some kinds
+        // tell a part as KERN_INFO (kernel/sched/core.c:sched_show_task).
+        fs::write(PRINTK, LOGLEVEL).map_err(step("kernel.printk"))?;
 
         let set = own_set();
         let parent_set = NamespaceSet::default();

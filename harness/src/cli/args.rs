@@ -200,6 +200,17 @@ pub struct GuestArgs {
     /// Additional kernel command line parameter; repeatable
     #[arg(long = "append", value_name = "PARAMETER")]
     pub append: Vec<String>,
+
+    #[command(flatten)]
+    pub splats: SplatArgs,
+}
+
+/// What is known of splats.
+#[derive(Debug, Clone, Args)]
+pub struct SplatArgs {
+    /// Splats that do not count, each with a reason, a link and an expiry date [default: kernel-configs/known-splats.toml]
+    #[arg(long, env = "NSTRAIL_KNOWN_SPLATS", value_name = "FILE")]
+    pub known_splats: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -330,6 +341,9 @@ pub struct MatrixArgs {
     /// Accelerator; auto boots a probe to find out whether KVM works
     #[arg(long, value_enum, env = "NSTRAIL_ACCEL", value_name = "ACCEL")]
     pub accel: Option<AccelArg>,
+
+    #[command(flatten)]
+    pub splats: SplatArgs,
 
     /// Seed of the workloads' choices
     #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `nstrail boot`: a kernel to the agent's first message; and how arguments say how guests are run.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nstrail::{
     kernel,
     outcome::Outcome,
-    report::escape::{lines, one_line},
+    plan::{date::Date, known_splats::KnownSplats},
+    report::{
+        escape::{lines, one_line},
+        summary::ConsoleSummary,
+        verdict::splat_line,
+    },
     run::{
         drive::{self, Booted},
         execute::{AUDIT_PARAMETERS, GuestConfig, kernel_failure},
+        judge,
     },
     vm::{
         Limits, VmSpec,
@@ -19,6 +25,7 @@ use nstrail::{
         initramfs,
     },
 };
+use nstrail_wire::version::KernelVersion;
 
 use super::{
     args::{AccelArg, BootArgs, GuestArgs},
@@ -53,7 +60,23 @@ pub fn guest(context: &Context, args: &GuestArgs) -> Result<GuestConfig, Ending>
         wall: args.wall.map(|seconds| Duration::from_secs(seconds.into())),
         silence: args.silence.map(|seconds| Duration::from_secs(seconds.into())),
         append: args.append.clone(),
+        known_splats: known_splats(context, args)?,
     })
+}
+
+fn known_splats(context: &Context, args: &GuestArgs) -> Result<KnownSplats, Ending> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let today = Date::of_unix(since_1970.as_secs());
+    let named = args.splats.known_splats.clone().or_else(|| context.settings.known_splats.clone());
+    let path = match named {
+        Some(path) => path,
+        // Nobody need have one.
+        None => match context.project().map_err(Ending::Usage)?.known_splats() {
+            path if path.exists() => path,
+            _ => return Ok(KnownSplats::none(today)),
+        },
+    };
+    KnownSplats::read(&path, today).map_err(|error| Ending::Usage(error.to_string()))
 }
 
 pub fn boot(context: &Context, args: &BootArgs) -> Ending {
@@ -125,20 +148,26 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
         progress.warning(&format!("accelerator tcg: {}", chosen.decision().reason));
     }
     drop(progress);
-    let Booted { result, console: splats, boot: time } = booted;
+    let Booted { result, console, boot: time } = booted;
+    let splats = judge::console(&console, &guest.known_splats, KernelVersion::of(&image.version));
+    let expired = guest.known_splats.expired();
+    for splat in splats.iter().filter(|splat| !splat.counts()) {
+        eprintln!("nstrail: the console shows: {}", one_line(&splat_line(splat)));
+    }
     if args.console {
         let console = std::fs::read(folder.path().join("console.log")).unwrap_or_default();
         print!("{}", lines(&String::from_utf8_lossy(&console)));
     }
     match result {
         Err(ending) => Ending::Failed(ending.outcome(), ending.reason().unwrap_or_default()),
-        Ok(_) if !splats.is_empty() => {
-            let words: Vec<&str> = splats.iter().map(|splat| splat.kind.word()).collect();
+        Ok(_) if splats.iter().any(ConsoleSummary::counts) => {
+            let words: Vec<String> = splats.iter().filter(|splat| splat.counts()).map(splat_line).collect();
             Ending::Failed(
                 Outcome::Crashed,
                 format!("it booted, but the console shows: {}", words.join(", ")),
             )
         }
+        Ok(_) if !expired.is_empty() => Ending::Failed(Outcome::Failed, expired.join("\n")),
         Ok(release) => {
             if !args.console {
                 println!("{}", one_line(&release));

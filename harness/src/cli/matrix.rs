@@ -167,7 +167,14 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         make: args.make.clone(),
         sandbox: args.sandbox.clone(),
     };
-    let guest = GuestArgs { accel: args.accel, vcpus: None, wall: None, silence: None, append: Vec::new() };
+    let guest = GuestArgs {
+        accel: args.accel,
+        vcpus: None,
+        wall: None,
+        silence: None,
+        append: Vec::new(),
+        splats: args.splats.clone(),
+    };
     let named = named_kernel(context, &kernel_args)?;
     let seed = args.seed.or(context.settings.seed).unwrap_or(DEFAULT_SEED);
     let mut reproducer = format!("nstrail run --kernel {} --seed {seed}", cell.kernel);
@@ -213,6 +220,8 @@ fn reproducer(args: &MatrixArgs) -> String {
     list("symbol", args.symbol.as_slice());
     list("partition", args.partition.as_slice());
     list("seed", &args.seed.iter().map(u64::to_string).collect::<Vec<_>>());
+    let known = &args.splats.known_splats;
+    list("known-splats", &known.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
     let flags = [
         (args.unpatched, "unpatched"),
         (args.no_baseline, "no-baseline"),

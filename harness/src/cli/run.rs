@@ -158,6 +158,9 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     for parameter in &args.guest.append {
         flag("append", parameter);
     }
+    if let Some(file) = &args.guest.splats.known_splats {
+        flag("known-splats", &file.display().to_string());
+    }
     line
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::apply::{ApplyError, Overlay, RejectedHunk};
 use super::config::{ConfigError, configure};
+use super::decode::BuildPlace;
 use super::digest::{Hash, KeyHasher};
 use super::event::{BuildEvent, Events};
 use super::fragment::{BASE, Fragment, FragmentError, Fragments};
@@ -225,7 +226,8 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     let plan = Plan::of(spec, source, events)?;
     let hit = |image: KernelImage, times, events: Events<'_>| {
         events(BuildEvent::Cached { key: plan.key.to_string() });
-        KernelImage { patches: plan.patches.clone(), times, slowdown: plan.slowdown(), ..image }
+        let place = Some(plan.place(store));
+        KernelImage { patches: plan.patches.clone(), times, slowdown: plan.slowdown(), place, ..image }
     };
     if let Some(image) = store.image(&plan.key, events)? {
         times.apply = start.elapsed();
@@ -241,7 +243,8 @@ pub fn build(store: &Store, spec: &KernelSpec, events: Events<'_>) -> Result<Ker
     times.apply = start.elapsed();
 
     let image = Job { store, spec, plan: &plan }.run(&mut tree, &mut times, events)?;
-    Ok(KernelImage { slowdown: plan.slowdown(), patches: plan.patches, times, ..image })
+    let place = Some(plan.place(store));
+    Ok(KernelImage { slowdown: plan.slowdown(), patches: plan.patches, times, place, ..image })
 }
 
 /// What a spec comes to, with nothing built yet.
@@ -273,6 +276,16 @@ impl<'a> Plan<'a> {
     /// Debug options slow each other down: the product of all.
     fn slowdown(&self) -> u32 {
         self.fragments.iter().map(|fragment| fragment.slowdown).product()
+    }
+
+    /// Where it is built, or was.
+    fn place(&self, store: &Store) -> BuildPlace {
+        let src = Tree::src_of(store, &self.source, self.label);
+        BuildPlace {
+            lock: Tree::lock_name(&self.source, self.label),
+            folder: src.join(self.build_folder()),
+            src,
+        }
     }
 
     pub fn build_folder(&self) -> String {

@@ -24,6 +24,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("kasan", include_str!("../../../kernel-configs/kasan.config")),
     ("kcsan", include_str!("../../../kernel-configs/kcsan.config")),
     ("kmemleak", include_str!("../../../kernel-configs/kmemleak.config")),
+    ("lkdtm", include_str!("../../../kernel-configs/lkdtm.config")),
     ("one-sysctl", include_str!("../../../kernel-configs/one-sysctl.config")),
 ];
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::decode::BuildPlace;
 use super::digest::Hash;
 use super::event::{BuildEvent, Events};
 use super::make::Toolchain;
@@ -84,6 +85,8 @@ pub struct KernelImage {
     pub steps: u32,
     /// How many times longer its guests may take: what its fragments say.
     pub slowdown: u32,
+    /// Where it was built, if this call knows; something else may be there by now.
+    pub place: Option<BuildPlace>,
     /// Of this call.
     pub times: BuildTimes,
 }
@@ -205,6 +208,7 @@ fn open(folder: &Path, manifest: Manifest, cached: bool) -> KernelImage {
         cached,
         steps: manifest.steps,
         slowdown: 1,
+        place: None,
         times: BuildTimes::default(),
     }
 }

@@ -41,10 +41,7 @@ impl Lock {
     /// As [`LockError`].
     pub fn take(path: &Path, events: Events<'_>) -> Result<Lock, LockError> {
         let error = |source| LockError::File { path: path.to_owned(), source };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(error)?;
-        }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(error)?;
+        let file = open(path).map_err(error)?;
         let mut tries = 0_u64;
         loop {
             match file.try_lock() {
@@ -64,4 +61,25 @@ impl Lock {
             tries += 1;
         }
     }
+
+    /// Takes the lock of `path`, unless another process holds it.
+    ///
+    /// # Errors
+    /// [`LockError::File`].
+    pub fn try_take(path: &Path) -> Result<Option<Lock>, LockError> {
+        let error = |source| LockError::File { path: path.to_owned(), source };
+        let file = open(path).map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(error(source)),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }

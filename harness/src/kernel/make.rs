@@ -92,7 +92,8 @@ impl Make<'_> {
     /// Another program that the build needs, confined as make is: the tree to read, the build folder and the compiler
     /// cache to write.
     pub fn confine(&self, spec: ChildSpec) -> ChildSpec {
-        let mut view = View { read: vec![self.src.to_owned()], ..View::default() };
+        let mut view =
+            View { read: vec![self.src.to_owned()], background: self.background, ..View::default() };
         view.write.push(self.src.join(self.o));
         if let Some(folder) = self.ccache {
             view.write.push(folder.to_owned());

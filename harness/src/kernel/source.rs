@@ -65,7 +65,7 @@ impl SourceSpec {
 /// Names a source and its content; also the name of its folder.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SourceKey(String);
+pub struct SourceKey(pub(super) String);
 
 impl SourceKey {
     /// The key itself.

@@ -77,10 +77,24 @@ impl Tree {
         label: TreeLabel,
         events: Events<'_>,
     ) -> Result<Tree, StoreError> {
-        let lock = store.lock(&format!("tree-{}-{}", source.key, label.name()), events)?;
-        let folder = store.path("trees").join(source.key.as_str()).join(label.name());
+        let lock = store.lock(&Self::lock_name(source, label), events)?;
+        let folder = Self::folder_of(store, source, label);
         let state = read_json(&folder.join("state.json")).unwrap_or_default();
         Ok(Tree { folder, state, _lock: lock })
+    }
+
+    /// What its lock is called.
+    pub fn lock_name(source: &Source, label: TreeLabel) -> String {
+        format!("tree-{}-{}", source.key, label.name())
+    }
+
+    fn folder_of(store: &Store, source: &Source, label: TreeLabel) -> PathBuf {
+        store.path("trees").join(source.key.as_str()).join(label.name())
+    }
+
+    /// The source tree of a source, whether or not it is there.
+    pub fn src_of(store: &Store, source: &Source, label: TreeLabel) -> PathBuf {
+        Self::folder_of(store, source, label).join("src")
     }
 
     /// The source tree.

@@ -191,6 +191,9 @@ impl Place {
                 "is a census from inside a user or pid namespace, which has no power over tasks outside of it"
                     .into()
             }),
+            Step::Splat(_) => hold(!self.user, number, || {
+                "breaks the kernel from inside a user namespace, which has no power over debugfs".into()
+            }),
             Step::Become { uid } => {
                 hold(*uid != 0, number, || "becomes user 0, which it is (hint: any other uid)".into())
             }

@@ -51,6 +51,10 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
         ("setns = { types = [\"uts\"], target = \"pod\", by = \"pidfd\" }", "`pod`, which is no label"),
         ("setns = { types = [], target = \"self\", by = \"pidfd\" }", "joins nothing"),
         ("release = { label = \"pod\" }", "`pod`"),
+        (
+            "spawn = { call = \"clone\", flags = [\"user\"], inside = [{ splat = \"warning\" }] }",
+            "step 2 breaks the kernel from inside a user namespace",
+        ),
         ("limit = { type = \"uts\", max = 0 }", "guest's own"),
         (
             "spawn = { call = \"clone\", flags = [\"user\"], inside = [{ probe = \"user_message\" }] }",

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::known_splats;
+
 /// A folder that has `patches/`, `kernel-configs/` and `snapshots/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
@@ -58,6 +60,12 @@ impl Project {
     #[must_use]
     pub fn configs(&self) -> PathBuf {
         self.root.join("kernel-configs")
+    }
+
+    /// Splats that are known and put up with, for a time.
+    #[must_use]
+    pub fn known_splats(&self) -> PathBuf {
+        self.configs().join(known_splats::FILE_NAME)
     }
 
     /// The package of the reviewed snapshots.

@@ -33,6 +33,8 @@ pub struct Settings {
     pub snapshots: Option<String>,
     /// As `--sandbox`: auto or on.
     pub sandbox: Option<String>,
+    /// As `--known-splats`.
+    pub known_splats: Option<PathBuf>,
     /// As the positional scenarios.
     pub scenarios: Option<Vec<String>>,
 }
@@ -43,7 +45,7 @@ pub enum SettingsError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     /// The message of the TOML parser has line, column and what was expected.
-    #[error("{}: {message} (hint: known keys are kernel, series, accel, vcpus, jobs, seed, out, cache, snapshots, sandbox, scenarios)", path.display())]
+    #[error("{}: {message} (hint: known keys are kernel, series, accel, vcpus, jobs, seed, out, cache, snapshots, sandbox, known-splats, scenarios)", path.display())]
     Parse { path: PathBuf, message: String },
 }
 

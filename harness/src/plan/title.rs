@@ -41,6 +41,7 @@ pub fn title(step: &Step) -> String {
         Step::NoMemory(step) => words(&format!("{:?} without memory", step.call), &step.flags),
         Step::Census {} => "census".to_owned(),
         Step::Meddle(how) => format!("meddle: {how:?}"),
+        Step::Splat(splat) => format!("splat {splat:?}"),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

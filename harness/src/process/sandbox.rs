@@ -122,10 +122,14 @@ impl Sandbox {
 
     /// The command line that stands before a child's.
     fn wrapper(self, view: &View) -> Vec<OsString> {
-        match self {
+        let mut wrapper = match self {
             Sandbox::Bubblewrap => bubblewrap(view),
             Sandbox::Unshare => unshare(view),
+        };
+        if view.background {
+            wrapper.extend(BACKGROUND.map(OsString::from));
         }
+        wrapper
     }
 }
 
@@ -138,7 +142,14 @@ pub struct View {
     pub write: Vec<PathBuf>,
     /// Whether it takes itself for root. It has no more rights by that: files that it makes are ours.
     pub root: bool,
+    /// At the lowest priority among all: a sandbox is a session of its own, and the kernel's autogroups share out the CPUs by session first, whatever
+    /// nice says within one (sched(7)).
+    pub background: bool,
 }
+
+/// Says so to the kernel; where there are no autogroups, nothing has to be said.
+const BACKGROUND: [&str; 4] =
+    ["sh", "-c", "echo 19 2>/dev/null >/proc/self/autogroup || :; exec \"$@\"", "background"];
 
 impl View {
     /// In an order in which nothing hides what came before, with whether it may be written.

@@ -80,6 +80,7 @@ fn what_may_be_written_is_written_as_the_user_also_in_something_to_read() {
             read: vec![dir.path().join("tree"), folder.join("settings")],
             write: vec![folder.clone()],
             root,
+            ..View::default()
         };
         let script = "for f in build/new new build/settings; do echo x > $f && echo $f; done; mv build/settings build/moved && echo moved; id -u";
         for sandbox in EVERY {
@@ -206,4 +207,20 @@ fn what_does_not_work_is_told_with_the_reason() {
     assert_eq!(reason, "");
     let text = NoSandbox("bubblewrap: No such file or directory".into()).to_string();
     assert!(text.contains("(hint: apt-get install bubblewrap"), "{text}");
+}
+
+#[test]
+fn a_sandbox_in_the_background_stands_behind_all_other_sessions() {
+    // Built without CONFIG_SCHED_AUTOGROUP the kernel has no such file, and nice alone decides.
+    let autogroups = Path::new("/proc/self/autogroup").exists();
+    for (background, expected) in [(false, "nice 0"), (true, "nice 19")] {
+        let view = View { background, ..View::default() };
+        for sandbox in EVERY {
+            let said = say("cat /proc/self/autogroup 2>/dev/null; echo ran", Some((sandbox, &view)));
+            assert!(said.ends_with("ran"), "{sandbox}: {said}");
+            // Its session is named only where autogroups are switched on.
+            let named = said.contains("/autogroup-");
+            assert!(!autogroups || !named || said.contains(expected), "{sandbox}: {said}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use super::{
     escape::one_line,
     summary::{KernelSummary, PatchSummary, RunSummary, ScenarioSummary},
+    verdict,
 };
 use crate::outcome::Outcome;
 
@@ -19,6 +20,9 @@ pub fn render(summary: &RunSummary) -> String {
     let mut out = format!("KTAP version 1\n1..{}\n", summary.kernels.len());
     for (index, kernel) in summary.kernels.iter().enumerate() {
         render_kernel(&mut out, index + 1, kernel);
+    }
+    for expired in &summary.expired_splats {
+        let _ = writeln!(out, "# {}", one_line(expired));
     }
     out
 }
@@ -82,7 +86,7 @@ fn render_scenario(out: &mut String, number: usize, scenario: &ScenarioSummary) 
         diagnostic(&format!("not proven lossless: {doubt}"));
     }
     for splat in &scenario.console {
-        diagnostic(&format!("console: {}: {}", splat.kind, splat.lines.first().map_or("", String::as_str)));
+        diagnostic(&format!("console: {}", verdict::splat_line(splat)));
     }
     let _ = writeln!(out, "  {}", result_line(number, &scenario.name, scenario.outcome));
 }

@@ -28,11 +28,17 @@ pub fn merge(parts: Vec<RunSummary>, id: &str) -> Result<RunSummary, MergeError>
     let reproducer = first.reproducer.clone();
     let mut seconds = 0.0;
     let mut kernels: Vec<KernelSummary> = Vec::new();
+    let mut expired: Vec<String> = Vec::new();
     for part in parts {
         if part.schema != SCHEMA {
             return Err(MergeError::Schema { run: part.run_id, found: part.schema });
         }
         seconds += part.seconds;
+        for entry in part.expired_splats {
+            if !expired.contains(&entry) {
+                expired.push(entry);
+            }
+        }
         for mut kernel in part.kernels {
             for scenario in &mut kernel.scenarios {
                 // Paths are relative to the run's folder: the merged one lies beside it.
@@ -48,7 +54,7 @@ pub fn merge(parts: Vec<RunSummary>, id: &str) -> Result<RunSummary, MergeError>
     }
     let outcome = RunSummary::judge(&kernels);
     let time = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    Ok(RunSummary::new(id, outcome, reproducer, kernels, time))
+    Ok(RunSummary::new(id, outcome, reproducer, kernels, time).with_expired_splats(expired))
 }
 
 fn join(known: &mut KernelSummary, other: KernelSummary, run: &str) -> Result<(), MergeError> {
@@ -138,6 +144,17 @@ mod tests {
             merged.kernels.iter().map(|kernel| (kernel.title(), kernel.scenarios.len())).collect();
         assert_eq!(shape, [("6.12".to_owned(), 2), ("7.3".to_owned(), 1)]);
         assert_eq!(merged.kernels[0].scenarios[1].artifacts, "../b/6.12/nest");
+    }
+
+    #[test]
+    fn an_expired_entry_of_every_part_is_told_once_and_fails_the_whole() {
+        let expired = |run| {
+            let cells = [(run, Outcome::Passed)];
+            part(run, "6.12", &cells, "1").with_expired_splats(vec!["k.toml:1: expired".to_owned()])
+        };
+        let merged = merge(vec![expired("a"), expired("b")], "m").unwrap();
+        assert_eq!((merged.outcome, merged.exit_code), (Outcome::Failed, 1));
+        assert_eq!(merged.expired_splats.len(), 1);
     }
 
     #[test]

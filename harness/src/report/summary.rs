@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::splats;
 use crate::outcome::Outcome;
 
 /// Version of the document's shape. Raised when a field changes its meaning or goes away.
@@ -26,6 +27,12 @@ pub struct RunSummary {
     /// One line that runs the same again.
     pub reproducer: String,
     pub kernels: Vec<KernelSummary>,
+    /// Each splat once, wherever it was seen.
+    #[serde(default)]
+    pub splats: Vec<SplatSummary>,
+    /// Entries of known-splats.toml whose day has passed, in words: each makes the run fail.
+    #[serde(default)]
+    pub expired_splats: Vec<String>,
     /// Wall clock of the whole run.
     pub seconds: f64,
 }
@@ -83,6 +90,8 @@ pub struct BaselineScenario {
     pub outcome: Outcome,
     pub reason: Option<String>,
     pub workload_seconds: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub console: Vec<ConsoleSummary>,
 }
 
 /// What the kernel without the series says about a scenario that did not get through.
@@ -147,6 +156,8 @@ pub struct PrefixBuild {
     pub compiled: bool,
     pub build_seconds: f64,
     pub boot_seconds: Option<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub console: Vec<ConsoleSummary>,
 }
 
 /// A stage and its wall clock.
@@ -252,12 +263,73 @@ pub enum SnapshotState {
     },
 }
 
-/// A splat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A splat on one guest's console.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsoleSummary {
     /// `panic`, `warning`, `lockdep`, ...
     pub kind: String,
+    /// Names the splat beyond builds, kernels and runs.
+    #[serde(default)]
+    pub fingerprint: String,
+    /// What the fingerprint is made of.
+    #[serde(default)]
+    pub frames: Vec<String>,
+    /// How often the guest showed it.
+    #[serde(default = "once")]
+    pub times: u32,
+    /// Of the first time.
     pub lines: Vec<String>,
+    /// The same with places in the sources, where a run has first seen the splat on this kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decoded: Vec<String>,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_decoded: Option<String>,
+    /// What known-splats.toml says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<KnownSummary>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+/// An entry of known-splats.toml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownSummary {
+    pub reason: String,
+    pub link: String,
+    /// The last day on which it counts.
+    pub expires: String,
+    /// Whether that day has passed: the splat counts as if it were not known.
+    pub expired: bool,
+}
+
+/// A splat, wherever it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplatSummary {
+    pub fingerprint: String,
+    pub kind: String,
+    pub frames: Vec<String>,
+    /// How often it was shown, in all.
+    pub times: u64,
+    /// `6.12+lockdep smoke/2`, ...: kernel, scenario, vCPUs.
+    pub seen: Vec<String>,
+    /// The trace of the first time, decoded if any was.
+    pub lines: Vec<String>,
+    /// Why it is not decoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_decoded: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<KnownSummary>,
+}
+
+impl ConsoleSummary {
+    /// Whether it counts: it is not known, or not any more.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.known.as_ref().is_none_or(|known| known.expired)
+    }
 }
 
 impl ScenarioSummary {
@@ -314,9 +386,22 @@ impl RunSummary {
             outcome,
             exit_code: outcome.exit_code(),
             reproducer,
+            splats: splats::collect(&kernels),
             kernels,
+            expired_splats: Vec::new(),
             seconds: time.as_secs_f64(),
         }
+    }
+
+    /// The same beside entries of known-splats.toml whose day has passed: it fails for them.
+    #[must_use]
+    pub fn with_expired_splats(mut self, expired: Vec<String>) -> Self {
+        if !expired.is_empty() {
+            self.outcome = Outcome::of_parts([self.outcome, Outcome::Failed]).unwrap_or(Outcome::Failed);
+            self.exit_code = self.outcome.exit_code();
+        }
+        self.expired_splats = expired;
+        self
     }
 
     /// The outcome that the kernels and scenarios amount to.

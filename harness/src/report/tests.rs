@@ -10,8 +10,8 @@ use super::{
     escape::{self, is_active},
     ktap,
     summary::{
-        ConsoleSummary, Failure, FindingSummary, KernelSummary, PatchSummary, RunSummary, ScenarioSummary,
-        SeriesSummary, SnapshotState,
+        ConsoleSummary, Failure, FindingSummary, KernelSummary, KnownSummary, PatchSummary, RunSummary,
+        ScenarioSummary, SeriesSummary, SnapshotState,
     },
     verdict,
 };
@@ -60,12 +60,23 @@ fn summary(mut text: impl FnMut() -> String) -> RunSummary {
         ledger: vec![text()],
         lineage: vec![text()],
     };
+    let known = KnownSummary { reason: text(), link: text(), expires: text(), expired: true };
+    let splat = ConsoleSummary {
+        kind: text(),
+        fingerprint: text(),
+        frames: vec![text()],
+        times: 2,
+        lines: vec![text(), text()],
+        decoded: vec![text(), text()],
+        not_decoded: Some(text()),
+        known: Some(known),
+    };
     let scenario = ScenarioSummary {
         reason: Some(text()),
         adapted: vec![text()],
         findings: vec![finding],
         loss_doubts: vec![text()],
-        console: vec![ConsoleSummary { kind: text(), lines: vec![text(), text()] }],
+        console: vec![splat],
         snapshot: SnapshotState::Changed { file: text(), pending: Some(text()), diff: text() },
         artifacts: text(),
         reproducer: text(),
@@ -90,7 +101,7 @@ fn summary(mut text: impl FnMut() -> String) -> RunSummary {
         kernel(vec![scenario, missing], vec![patch], &mut text),
         kernel(Vec::new(), Vec::new(), &mut text),
     ];
-    RunSummary::new("id", Outcome::Failed, text(), kernels, Duration::ZERO)
+    RunSummary::new("id", Outcome::Failed, text(), kernels, Duration::ZERO).with_expired_splats(vec![text()])
 }
 
 fn kernel(

@@ -6,13 +6,18 @@ use std::fmt::Write as _;
 use super::{
     escape::one_line,
     summary::{
-        Figures, FindingSummary, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SnapshotState,
+        ConsoleSummary, Figures, FindingSummary, KernelSummary, KnownSummary, PatchSummary, RunSummary,
+        ScenarioSummary, SnapshotState, SplatSummary,
     },
 };
 use crate::outcome::Outcome;
 
 /// Findings written out in full for each scenario; the rest is in summary.json.
 const FINDINGS_SHOWN: usize = 5;
+
+/// Lines of a splat, and places where it was seen, that are written out.
+const SPLAT_LINES_SHOWN: usize = 40;
+const PLACES_SHOWN: usize = 8;
 
 /// The whole verdict, plain text, no colour, lines below 100 characters where the content allows.
 #[must_use]
@@ -27,8 +32,59 @@ pub fn render(summary: &RunSummary) -> String {
     if summary.kernels.len() > 1 {
         render_table(&mut out, &summary.kernels);
     }
+    for splat in &summary.splats {
+        render_splat(&mut out, splat);
+    }
+    for expired in &summary.expired_splats {
+        let _ = writeln!(out, "\n{}", one_line(expired));
+    }
     let _ = writeln!(out, "\nreproduce: {}", one_line(&summary.reproducer));
     out
+}
+
+/// A splat in one line: its kind, its fingerprint, what it says, and what is known of it.
+#[must_use]
+pub fn splat_line(splat: &ConsoleSummary) -> String {
+    let mut line = format!("{} {}", splat.kind, splat.fingerprint);
+    if splat.times > 1 {
+        let _ = write!(line, " ({} times)", splat.times);
+    }
+    let _ = write!(line, ": {}", splat.lines.first().map_or("", String::as_str));
+    if let Some(known) = &splat.known {
+        let _ = write!(line, " [{}]", known_words(known));
+    }
+    line
+}
+
+fn known_words(known: &KnownSummary) -> String {
+    let until = if known.expired { "was known until" } else { "known until" };
+    format!("{until} {}: {} ({})", known.expires, known.reason, known.link)
+}
+
+/// A splat once, with where it was seen and its trace.
+fn render_splat(out: &mut String, splat: &SplatSummary) {
+    let times = if splat.times == 1 { "once".to_owned() } else { format!("{} times", splat.times) };
+    let _ = writeln!(out, "\nsplat {} ({}), {times}", one_line(&splat.fingerprint), one_line(&splat.kind));
+    let shown: Vec<&str> = splat.seen.iter().take(PLACES_SHOWN).map(String::as_str).collect();
+    let more = match splat.seen.len().saturating_sub(PLACES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let _ = writeln!(out, "  seen in: {}{more}", one_line(&shown.join(", ")));
+    if let Some(known) = &splat.known {
+        let _ = writeln!(out, "  {}", one_line(&known_words(known)));
+    }
+    for line in splat.lines.iter().take(SPLAT_LINES_SHOWN) {
+        let _ = writeln!(out, "    {}", one_line(line));
+    }
+    if splat.lines.len() > SPLAT_LINES_SHOWN {
+        let more = splat.lines.len() - SPLAT_LINES_SHOWN;
+        let _ =
+            writeln!(out, "    and {more} more lines (hint: summary.json, or console.log of the scenario)");
+    }
+    if let Some(reason) = &splat.not_decoded {
+        let _ = writeln!(out, "  not decoded: {}", one_line(reason));
+    }
 }
 
 /// One row a scenario and number of vCPUs, of which there are many, and one column a kernel.
@@ -219,10 +275,7 @@ fn render_scenario(out: &mut String, scenario: &ScenarioSummary) {
         let _ = writeln!(out, "    {name}: earlier attempts: {}", before.join(", "));
     }
     for splat in &scenario.console {
-        let _ = writeln!(out, "    console: {}", one_line(&splat.kind));
-        for line in splat.lines.iter().take(20) {
-            let _ = writeln!(out, "      {}", one_line(line));
-        }
+        let _ = writeln!(out, "    console: {}", one_line(&splat_line(splat)));
     }
     out.push_str(&findings(&scenario.findings, scenario.findings_not_listed, &scenario.loss_doubts));
     match &scenario.snapshot {

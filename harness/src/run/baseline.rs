@@ -3,7 +3,10 @@
 
 use crate::{
     outcome::Outcome,
-    report::summary::{BaselineScenario, BaselineVerdict, KernelSummary, ScenarioSummary},
+    report::{
+        summary::{BaselineScenario, BaselineVerdict, KernelSummary, ScenarioSummary},
+        verdict::splat_line,
+    },
 };
 
 /// What every baseline, and every patch by itself, has to get through, whatever else is run.
@@ -12,10 +15,8 @@ pub(super) const SCENARIO: &str = "smoke";
 /// Whether a guest got to the end of its work, with nothing on its console. What its log says is left aside: a kernel
 /// without the series has nothing to say in it.
 pub(super) fn got_through(ran: &ScenarioSummary) -> (Outcome, Option<String>) {
-    let splat = ran.console.first().map(|splat| {
-        let first = splat.lines.first().map_or("", String::as_str);
-        format!("the console shows: {} ({first})", splat.kind)
-    });
+    let splat = ran.console.iter().find(|splat| splat.counts());
+    let splat = splat.map(|splat| format!("the console shows: {}", splat_line(splat)));
     match ran.outcome {
         Outcome::Crashed | Outcome::TimedOut | Outcome::Error => (ran.outcome, ran.reason.clone()),
         _ if splat.is_some() => (Outcome::Crashed, splat),
@@ -32,6 +33,7 @@ pub(super) fn baseline_scenario(ran: &ScenarioSummary) -> BaselineScenario {
         outcome,
         reason,
         workload_seconds: ran.figures.workload_seconds,
+        console: ran.console.clone(),
     }
 }
 
@@ -105,7 +107,7 @@ fn no_verdict(kernel: &mut KernelSummary, outcome: Outcome, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::summary::{BaselineSummary, ConsoleSummary, Failure};
+    use crate::report::summary::{BaselineSummary, ConsoleSummary, Failure, KnownSummary};
 
     fn ran(name: &str, outcome: Outcome) -> ScenarioSummary {
         ScenarioSummary {
@@ -174,9 +176,21 @@ mod tests {
     fn a_splat_is_no_way_through_whatever_the_log_says() {
         let mut splat = ran("smoke", Outcome::Failed);
         assert_eq!(got_through(&splat), (Outcome::Passed, None));
-        splat
-            .console
-            .push(ConsoleSummary { kind: "warning".to_owned(), lines: vec!["WARNING: x".to_owned()] });
+        splat.console.push(ConsoleSummary {
+            kind: "warning".to_owned(),
+            lines: vec!["WARNING: x".to_owned()],
+            ..ConsoleSummary::default()
+        });
         assert_eq!(got_through(&splat).0, Outcome::Crashed);
+        let known = KnownSummary {
+            reason: "r".to_owned(),
+            link: "l".to_owned(),
+            expires: "2027-01-01".to_owned(),
+            expired: false,
+        };
+        splat.console[0].known = Some(KnownSummary { expired: true, ..known.clone() });
+        assert_eq!(got_through(&splat).0, Outcome::Crashed);
+        splat.console[0].known = Some(known);
+        assert_eq!(got_through(&splat), (Outcome::Passed, None));
     }
 }

@@ -152,6 +152,7 @@ impl Prefix<'_> {
             compiled: false,
             build_seconds: start.elapsed().as_secs_f64(),
             boot_seconds: None,
+            console: Vec::new(),
         };
         match built {
             Ok(image) => {
@@ -199,6 +200,7 @@ impl Prefix<'_> {
         let ran = base.scenario(&scenario, vcpus, &place, progress);
         build.boot_seconds = Some(ran.figures.boot_seconds);
         (build.outcome, build.reason) = got_through(&ran);
+        build.console = ran.console;
         if build.outcome == Outcome::Error {
             return Err(Failure {
                 outcome: Outcome::Error,

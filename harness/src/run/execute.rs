@@ -2,8 +2,10 @@
 //! A whole run: the kernel, then each scenario on it, then the summary.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,15 +23,15 @@ use super::{
 };
 use crate::{
     check::CheckOptions,
-    kernel::{self, BuildEvent, DotConfig, KernelError, KernelImage, KernelSpec, Origin, Store},
+    kernel::{self, BuildEvent, DotConfig, KernelError, KernelImage, KernelSpec, NotDecoded, Origin, Store},
     outcome::Outcome,
-    plan::{line, project::Project, title::title},
+    plan::{known_splats::KnownSplats, line, project::Project, title::title},
     process::interrupt,
     report::{
         escape, ktap,
         summary::{
-            Failure, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary, SnapshotState,
-            Stage,
+            ConsoleSummary, Failure, KernelSummary, PatchSummary, RunSummary, ScenarioSummary, SeriesSummary,
+            SnapshotState, Stage,
         },
     },
     snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
@@ -79,6 +81,8 @@ pub struct GuestConfig {
     pub silence: Option<Duration>,
     /// Additional kernel parameters.
     pub append: Vec<String>,
+    /// Splats that do not count.
+    pub known_splats: KnownSplats,
 }
 
 /// What happens, for whoever shows progress.
@@ -114,6 +118,9 @@ pub enum RunEvent<'a> {
 /// before it drops a record.
 pub const AUDIT_PARAMETERS: [&str; 2] = ["audit=1", "audit_backlog_limit=8192"];
 
+/// How long the trace of one splat may be looked up in the sources.
+const DECODE_LIMIT: Duration = Duration::from_secs(60);
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Executed {
@@ -133,7 +140,8 @@ pub fn execute(config: &RunConfig, progress: &mut dyn FnMut(RunEvent<'_>)) -> Re
     let kernels = vec![one_kernel(config, &folder, progress)];
     let outcome = RunSummary::judge(&kernels);
     let reproducer = reproducer(config, config.scenarios.iter().map(|scenario| scenario.name.as_str()));
-    let summary = RunSummary::new(folder.id(), outcome, reproducer, kernels, started.elapsed());
+    let summary = RunSummary::new(folder.id(), outcome, reproducer, kernels, started.elapsed())
+        .with_expired_splats(config.guest.known_splats.expired());
     let unwritten = write_reports(&folder, &summary).err();
     Ok(Executed { summary, folder, unwritten })
 }
@@ -308,6 +316,8 @@ pub(super) fn series_summary(spec: &KernelSpec) -> Option<SeriesSummary> {
 pub(super) struct Guest {
     pub chosen: Chosen,
     initrd: PathBuf,
+    /// Image and fingerprint of splats whose trace was looked up in the sources, or is just being.
+    decoded: Mutex<BTreeSet<(String, String)>>,
 }
 
 pub(super) fn prepare(config: &RunConfig, folder: &RunFolder) -> Result<Guest, Failure> {
@@ -320,7 +330,7 @@ pub(super) fn prepare(config: &RunConfig, folder: &RunFolder) -> Result<Guest, F
         let _ = fs::remove_file(&initrd);
         return Err(error(format!("cannot write {}: {trouble}", initrd.display())));
     }
-    Ok(Guest { chosen, initrd })
+    Ok(Guest { chosen, initrd, decoded: Mutex::default() })
 }
 
 /// What all kernels of a run share.
@@ -473,13 +483,16 @@ impl Base<'_> {
         }
 
         summary.figures = judge::figures(&driven);
-        summary.console = judge::console(&driven);
+        let version = KernelVersion::of(&self.image.version);
+        let known = &self.shared.config.guest.known_splats;
+        summary.console = judge::console(&driven.console, known, version);
+        self.decode(&mut summary.console);
         summary.loss_doubts = judge::doubts(&driven.check);
         let finished = matches!(driven.ending, GuestEnding::Finished { .. });
         if finished {
             (summary.findings, summary.findings_not_listed) = judge::findings(&driven.check);
         }
-        (summary.outcome, summary.reason) = judge::judge(&driven);
+        (summary.outcome, summary.reason) = judge::judge(&driven, &summary.console);
         let canonical = driven.sink.finish();
         let path = folder.join(CANONICAL);
         fs::write(&path, canonical.as_str())
@@ -495,6 +508,24 @@ impl Base<'_> {
             summary.snapshot = SnapshotState::NotCompared { reason };
         }
         Ok(())
+    }
+
+    /// Looks up where in the sources new splats were, each once on a kernel. What does not succeed changes no verdict.
+    fn decode(&self, console: &mut [ConsoleSummary]) {
+        for splat in console.iter_mut().filter(|splat| splat.counts()) {
+            let key = (self.image.key.to_string(), splat.fingerprint.clone());
+            let mut decoded = self.shared.guest.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+            if !decoded.insert(key) {
+                continue;
+            }
+            drop(decoded);
+            match kernel::decode(&self.shared.config.store, self.image, &splat.lines, DECODE_LIMIT) {
+                Ok(lines) => splat.decoded = lines,
+                // A line without a trace: nothing is missing.
+                Err(NotDecoded::NoFrames) => {}
+                Err(reason) => splat.not_decoded = Some(reason.to_string()),
+            }
+        }
     }
 
     fn compare(&self, scenario: &Scenario, canonical: &Canonical) -> Result<SnapshotState, Failure> {

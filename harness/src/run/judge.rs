@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a driven scenario amounts to: its outcome, and its entry in the summary.
 
-use nstrail_wire::fact::Fact;
+use nstrail_wire::{fact::Fact, version::KernelVersion};
 
 use super::drive::{Driven, GuestEnding};
 use crate::{
     check::{CheckResult, Finding, LossProof, Outcome as Checked},
     outcome::Outcome,
-    report::summary::{ConsoleSummary, Figures, FindingSummary},
-    vm::console::SplatKind,
+    plan::known_splats::{Known, KnownSplat, KnownSplats},
+    report::{
+        summary::{ConsoleSummary, Figures, FindingSummary, KnownSummary},
+        verdict::splat_line,
+    },
+    vm::{
+        ConsoleFinding,
+        console::{Fingerprint, SplatKind},
+    },
 };
 
 /// The outcome, and a reason if it is not `passed`.
 ///
 /// Findings count only if the guest got to its end: what a guest that died did not log is no finding about the
 /// log. The snapshot is looked at afterwards, and only if this is `passed`.
-pub fn judge<S>(driven: &Driven<S>) -> (Outcome, Option<String>) {
+pub fn judge<S>(driven: &Driven<S>, console: &[ConsoleSummary]) -> (Outcome, Option<String>) {
     let mut parts = vec![(driven.ending.outcome(), driven.ending.reason())];
-    if let Some(splat) = driven.console.first() {
-        let reason = format!(
-            "the console shows: {} ({})",
-            splat.kind.word(),
-            splat.lines.first().map_or("", String::as_str)
-        );
-        parts.push((outcome_of_splat(splat.kind), Some(reason)));
+    for splat in console.iter().filter(|splat| splat.counts()) {
+        let reason = format!("the console shows: {}", splat_line(splat));
+        parts.push((outcome_of_splat(&splat.kind), Some(reason)));
     }
     if matches!(driven.ending, GuestEnding::Finished { .. }) {
         parts.push(match driven.check.outcome() {
@@ -51,12 +54,10 @@ fn unproven(doubts: &[String]) -> String {
     }
 }
 
-const fn outcome_of_splat(kind: SplatKind) -> Outcome {
-    match kind {
-        // The kernel is well, but it has dropped records or says that it will.
-        SplatKind::AuditBacklog | SplatKind::AuditHoldQueue => Outcome::Inconclusive,
-        _ => Outcome::Crashed,
-    }
+fn outcome_of_splat(kind: &str) -> Outcome {
+    // The kernel is well, but it has dropped records or says that it will.
+    let lossy = [SplatKind::AuditBacklog, SplatKind::AuditHoldQueue];
+    if lossy.iter().any(|lossy| lossy.word() == kind) { Outcome::Inconclusive } else { Outcome::Crashed }
 }
 
 /// Findings as text, and how many there are beyond those.
@@ -101,13 +102,41 @@ pub fn doubts(check: &CheckResult) -> Vec<String> {
     }
 }
 
-/// The console's splats.
-pub fn console<S>(driven: &Driven<S>) -> Vec<ConsoleSummary> {
-    driven
-        .console
-        .iter()
-        .map(|splat| ConsoleSummary { kind: splat.kind.word().to_owned(), lines: splat.lines.clone() })
-        .collect()
+/// The console's splats, each fingerprint once, with what is known of it on a kernel of that version.
+pub fn console(
+    splats: &[ConsoleFinding],
+    known: &KnownSplats,
+    kernel: Option<KernelVersion>,
+) -> Vec<ConsoleSummary> {
+    let mut console: Vec<ConsoleSummary> = Vec::new();
+    for splat in splats {
+        let fingerprint = Fingerprint::of(splat);
+        if let Some(before) = console.iter_mut().find(|before| before.fingerprint == fingerprint.id()) {
+            before.times += 1;
+            continue;
+        }
+        let entry = |entry: &KnownSplat, expired| KnownSummary {
+            reason: entry.reason.clone(),
+            link: entry.link.clone(),
+            expires: entry.expires.to_string(),
+            expired,
+        };
+        console.push(ConsoleSummary {
+            kind: splat.kind.word().to_owned(),
+            fingerprint: fingerprint.id().to_owned(),
+            times: 1,
+            lines: splat.lines.clone(),
+            known: match known.look_up(splat, fingerprint.id(), kernel) {
+                Known::No => None,
+                Known::Yes(known) => Some(entry(known, false)),
+                Known::Expired(known) => Some(entry(known, true)),
+            },
+            frames: fingerprint.frames,
+            decoded: Vec::new(),
+            not_decoded: None,
+        });
+    }
+    console
 }
 
 /// What was counted and measured.

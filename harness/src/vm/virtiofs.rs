@@ -99,7 +99,8 @@ impl Daemon {
         // Whoever runs guests is told if there is none: `Sandbox::find`.
         if let Ok(sandbox) = Sandbox::find() {
             // As root of a user namespace it makes files for root of the guest also if we are an ordinary user.
-            let view = View { read: vec![program, folder], write: vec![artifacts], root: true };
+            let view =
+                View { read: vec![program, folder], write: vec![artifacts], root: true, ..View::default() };
             spec = spec.confine(sandbox, &view);
         }
         Ok(Self { child: spec.spawn()?, client: client.into() })

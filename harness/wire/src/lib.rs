@@ -16,5 +16,6 @@ pub mod namespace;
 pub mod perf;
 pub mod rule;
 pub mod scenario;
+pub mod splat;
 pub mod step;
 pub mod version;

@@ -16,6 +16,7 @@ use crate::{
     namespace::{CLONE_EMPTY_MNTNS, NamespaceType},
     rule::Rule,
     scenario::size,
+    splat::Splat,
     version::KernelVersion,
 };
 
@@ -84,6 +85,8 @@ pub enum Step {
     /// Meddle with audit behind the ledger's back, as another process of the machine might: a run with such a step proves nothing any more, and
     /// must not pass.
     Meddle(Meddle),
+    /// Break the kernel, so that it complains on its console.
+    Splat(Splat),
 }
 
 impl Step {

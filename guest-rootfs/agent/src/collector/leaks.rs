@@ -41,7 +41,7 @@ pub fn tell() -> io::Result<()> {
         return Ok(());
     }
     let mut console = fs::OpenOptions::new().write(true).open(KMSG)?;
-    // In the kernel's own words, which it says too quietly for the console (KERN_INFO).
+    // The kernel's own line says where the report is to be read; this one begins it.
     writeln!(console, "<3>kmemleak: {found} new suspected memory leaks")?;
     for line in report.lines().take(LINES) {
         writeln!(console, "<3>{line}")?;

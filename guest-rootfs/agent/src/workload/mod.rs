@@ -8,7 +8,7 @@
 //! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
-//! - [`no_memory`]: calls without memory. [`meddle`]: what loses records on purpose. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
+//! - [`no_memory`]: calls without memory. [`meddle`]: what loses records on purpose. [`splat`]: a kernel that is broken on purpose. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
 pub mod census;
 mod cgroup;
@@ -31,6 +31,7 @@ mod probe;
 mod random;
 mod shared;
 mod spawn;
+mod splat;
 mod task;
 mod trace;
 mod trampoline;

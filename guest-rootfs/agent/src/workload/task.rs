@@ -22,7 +22,7 @@ use super::{
     pin, privilege, probe,
     shared::Shared,
     spawn::{self, Label},
-    trace, web,
+    splat, trace, web,
 };
 use crate::ledger::Ledger;
 
@@ -206,6 +206,7 @@ impl Task {
             Step::Interrupt(step) => interrupt::step(self, step, number),
             Step::NoMemory(step) => no_memory::step(self, step),
             Step::Census {} => onlooker::step(self),
+            Step::Splat(splat) => splat::step(*splat),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }

@@ -154,6 +154,7 @@ mod tests {
             outcome: Outcome::Passed,
             reason: None,
             workload_seconds: 0.5,
+            console: Vec::new(),
         }
     }
 

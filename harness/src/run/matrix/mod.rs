@@ -151,7 +151,9 @@ pub fn execute(
     let kernels = runner.kernels();
     let outcome = RunSummary::judge(&kernels);
     let summary =
-        RunSummary::new(folder.id(), outcome, config.reproducer.clone(), kernels, started.elapsed());
+        RunSummary::new(folder.id(), outcome, config.reproducer.clone(), kernels, started.elapsed())
+            // All kernels have the same file.
+            .with_expired_splats(any.guest.known_splats.expired());
     execute::write_reports(&folder, &summary)?;
     Ok((summary, folder))
 }

@@ -86,5 +86,6 @@ pub(super) fn of_baseline(scenario: &Scenario, ran: BaselineScenario) -> Scenari
     summary.outcome = ran.outcome;
     summary.reason = ran.reason;
     summary.figures.workload_seconds = ran.workload_seconds;
+    summary.console = ran.console;
     summary
 }

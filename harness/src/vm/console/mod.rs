@@ -5,10 +5,16 @@
 //! trouble. Patterns are those that the kernel prints (lib/bug.c, kernel/panic.c, kernel/locking/lockdep.c,
 //! kernel/rcu/tree_stall.h, kernel/hung_task.c, mm/kasan/report.c, kernel/audit.c).
 
-use std::sync::OnceLock;
+mod fingerprint;
+mod kind;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
+
+use self::kind::kind_of;
+pub use self::{
+    fingerprint::{Fingerprint, Frame, frame_of},
+    kind::SplatKind,
+};
 
 /// Lines kept of one splat.
 const LINES: usize = 120;
@@ -19,108 +25,6 @@ pub struct ConsoleFinding {
     pub kind: SplatKind,
     /// First line and what followed, up to the end mark, without time stamps.
     pub lines: Vec<String>,
-}
-
-/// What the kernel complains of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SplatKind {
-    Panic,
-    Oops,
-    Bug,
-    Warning,
-    Kasan,
-    Kcsan,
-    Ubsan,
-    Lockdep,
-    RcuStall,
-    HungTask,
-    SoftLockup,
-    SleepingInAtomic,
-    Refcount,
-    SlabCorruption,
-    ListCorruption,
-    Kmemleak,
-    NetdeviceLeak,
-    AuditBacklog,
-    AuditHoldQueue,
-}
-
-impl SplatKind {
-    /// Whether the kernel is gone after it.
-    #[must_use]
-    pub const fn is_fatal(self) -> bool {
-        matches!(self, Self::Panic)
-    }
-
-    /// The word used in reports.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Panic => "panic",
-            Self::Oops => "oops",
-            Self::Bug => "BUG",
-            Self::Warning => "warning",
-            Self::Kasan => "KASAN",
-            Self::Kcsan => "KCSAN",
-            Self::Ubsan => "UBSAN",
-            Self::Lockdep => "lockdep",
-            Self::RcuStall => "RCU stall",
-            Self::HungTask => "hung task",
-            Self::SoftLockup => "soft lockup",
-            Self::SleepingInAtomic => "sleeping in atomic context",
-            Self::Refcount => "refcount",
-            Self::SlabCorruption => "slab corruption",
-            Self::ListCorruption => "list corruption",
-            Self::Kmemleak => "kmemleak",
-            Self::NetdeviceLeak => "netdevice leak",
-            Self::AuditBacklog => "audit backlog limit exceeded",
-            Self::AuditHoldQueue => "audit hold queue overflow",
-        }
-    }
-}
-
-/// In order of precedence: a line is of the first kind that matches.
-const PATTERNS: [(SplatKind, &str); 19] = [
-    (SplatKind::Panic, r"^Kernel panic - not syncing"),
-    (SplatKind::Kasan, r"^BUG: KASAN: "),
-    (SplatKind::Kcsan, r"^BUG: KCSAN: "),
-    (
-        SplatKind::SleepingInAtomic,
-        r"^BUG: (sleeping function called from invalid context|scheduling while atomic)",
-    ),
-    (SplatKind::SoftLockup, r"^watchdog: BUG: soft lockup"),
-    (SplatKind::SlabCorruption, r"^BUG [a-zA-Z0-9_-]+.*: (Object|Redzone|Poison|Freechain|Left|Right)"),
-    // Up to 6.9 the trap's name comes first, without "Oops": `divide error: 0000 [#1]`.
-    (
-        SplatKind::Oops,
-        r"^(Oops[:!]|BUG: (unable to handle|kernel NULL pointer)|general protection fault|[a-z0-9 ]+: [0-9a-f]{4} \[#[0-9]+\])",
-    ),
-    (
-        SplatKind::Lockdep,
-        r"^WARNING: (possible |bad unlock|inconsistent lock|suspicious RCU|held lock freed|Nested lock|lock held)|^\[ BUG: .* \]|^BUG: .*(lock held when returning|MAX_LOCK|MAX_STACK_TRACE)",
-    ),
-    (SplatKind::Refcount, r"^refcount_t: "),
-    (SplatKind::ListCorruption, r"^list_(add|del) corruption"),
-    (SplatKind::Bug, r"^(kernel BUG at |BUG: |BUG )"),
-    (SplatKind::Warning, r"^WARNING: "),
-    (SplatKind::Ubsan, r"^UBSAN: "),
-    (SplatKind::RcuStall, r"^rcu: INFO: .*(detected stalls|self-detected stall|detected expedited stalls)"),
-    (SplatKind::HungTask, r"^INFO: task .* blocked for more than"),
-    (SplatKind::Kmemleak, r"^kmemleak: .* new suspected memory leaks"),
-    (SplatKind::NetdeviceLeak, r"^unregister_netdevice: waiting for"),
-    (SplatKind::AuditBacklog, r"^audit: backlog limit exceeded"),
-    (SplatKind::AuditHoldQueue, r"^audit: kauditd hold queue overflow"),
-];
-
-fn patterns() -> &'static [(SplatKind, Regex)] {
-    static COMPILED: OnceLock<Vec<(SplatKind, Regex)>> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        PATTERNS
-            .iter()
-            .filter_map(|&(kind, pattern)| Regex::new(pattern).ok().map(|regex| (kind, regex)))
-            .collect()
-    })
 }
 
 /// The text of a console line without `[   12.345678]` and `[    T123]`.
@@ -137,30 +41,6 @@ fn without_stamp(line: &str) -> &str {
         rest = after.strip_prefix(' ').unwrap_or(after);
     }
     rest
-}
-
-fn kind_of(text: &str) -> Option<SplatKind> {
-    // Nearly every line has none of these; the expressions are for the rest.
-    let suspicious = [
-        "BUG",
-        "WARN",
-        "anic",
-        "ops",
-        "[#",
-        "fault",
-        "stall",
-        "INFO",
-        "corruption",
-        "refcount",
-        "UBSAN",
-        "kmemleak",
-        "waiting",
-        "audit:",
-    ];
-    if !suspicious.iter().any(|word| text.contains(word)) {
-        return None;
-    }
-    patterns().iter().find(|(_, regex)| regex.is_match(text)).map(|&(kind, _)| kind)
 }
 
 /// What a line amounts to.
@@ -243,11 +123,6 @@ mod tests {
         }
         findings.extend(watch.take());
         findings
-    }
-
-    #[test]
-    fn every_pattern_compiles() {
-        assert_eq!(patterns().len(), PATTERNS.len());
     }
 
     #[test]
