@@ -15,7 +15,6 @@ mod definition;
 mod event;
 pub mod finding;
 mod hash;
-mod holes;
 mod ids;
 pub mod invariant;
 pub mod joined;
