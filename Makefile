@@ -6,7 +6,7 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix matrix-debug each-patch releases test bench lint setup setup-dev release clean
+.PHONY: run matrix matrix-debug each-patch releases test fuzz bench lint setup setup-dev setup-fuzz release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
@@ -33,6 +33,13 @@ release:
 test: setup-dev
 	.ci/test
 
+# Each target for so long: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS="frames mbox"
+FUZZ_SECONDS ?= 900
+FUZZ_TARGETS ?= frames ledger mbox patch records scenario snapshot summary
+
+fuzz: setup-fuzz
+	.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 bench: setup-dev release
 	$(CARGO) bench --package nstrail-audit --package nstrail
 
@@ -45,6 +52,9 @@ setup:
 
 setup-dev:
 	@.ci/setup --dev
+
+setup-fuzz:
+	@.ci/setup --fuzz
 
 clean:
 	$(CARGO) clean

@@ -10,6 +10,7 @@
 //! - [`kind`]: record type numbers and names, both directions.
 //! - [`nsid`]: the three records of the auditnsid contract (CONTRACT.md, "Records"), typed and strict.
 //! - [`event`]: records that share (time, serial), without assuming that they are contiguous.
+//! - [`holes`]: ids that were jumped over.
 //! - [`model`]: which auditnsids are live, what they came from, what was lost.
 //! - [`packet`]: which of them a packet could belong to.
 //!
@@ -17,6 +18,7 @@
 
 pub mod event;
 pub mod field;
+pub mod holes;
 pub mod kind;
 pub mod model;
 pub mod nsid;
@@ -25,6 +27,7 @@ pub mod record;
 
 pub use event::{Event, EventGrouper};
 pub use field::{Field, Fields, Value};
+pub use holes::Holes;
 pub use kind::Kind;
 pub use model::{Fault, Model};
 pub use nsid::{FlagNames, FormatError, Netns, NsidOp, Op, parse_nsid};

@@ -5,11 +5,14 @@
 //! the order of the queue, and ask which set an auditnsid names and where it comes from. Memory grows
 //! with live sets only: a released set is dropped, and what its children need of it, the lineage, they hold.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet};
 
-use crate::nsid::{NsidOp, Op};
+use crate::{
+    holes::Holes,
+    nsid::{NsidOp, Op},
+};
 
 /// The auditnsid of the set that every task has at boot.
 pub const BOOT: u64 = 1;
@@ -59,8 +62,8 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub struct Model {
     live: HashMap<u64, LiveSet>,
-    highest: u64,
-    holes: BTreeSet<u64>,
+    /// Ids may stand out of order: those jumped over are holes until their definitions come.
+    holes: Holes,
 }
 
 impl Model {
@@ -77,12 +80,7 @@ impl Model {
         if op.op == Op::Release {
             return self.live.remove(&op.id).map(|_| ()).ok_or(Fault::ReleaseNotLive(op.id));
         }
-        if op.id > self.highest {
-            // Ids may stand out of order: those jumped over are holes until their definitions come.
-            // A jump that no loss explains must not cost memory.
-            self.holes.extend((self.highest + 1..op.id).rev().take(1 << 16));
-            self.highest = op.id;
-        } else if !self.holes.remove(&op.id) {
+        if !self.holes.take(op.id) {
             return Err(Fault::Redefined(op.id));
         }
         let lineage = if op.op == Op::Init { Lineage::default() } else { self.lineage_from(op.old) };
@@ -138,18 +136,13 @@ impl Model {
     /// The highest id defined.
     #[must_use]
     pub const fn highest(&self) -> u64 {
-        self.highest
+        self.holes.highest()
     }
 
-    /// Ids below the highest that were never defined, lowest first.
-    pub fn holes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.holes.iter().copied()
-    }
-
-    /// Whether an id is a hole.
+    /// Ids below the highest that were never defined.
     #[must_use]
-    pub fn is_hole(&self, id: u64) -> bool {
-        self.holes.contains(&id)
+    pub const fn holes(&self) -> &Holes {
+        &self.holes
     }
 }
 
@@ -189,11 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn jumps_cost_nothing_however_far_they_are() {
+        let mut model = Model::new();
+        model.apply(&op(Op::Init, 0, 1), 0).unwrap();
+        for jump in 1..5000 {
+            model.apply(&op(Op::Clone, 1, jump << 40), jump).unwrap();
+        }
+        assert_eq!(model.holes().ranges().count(), 4999);
+        assert_eq!(model.holes().count() + 5000, model.highest());
+        assert!(model.holes().contains(2) && !model.holes().contains(1 << 40));
+    }
+
+    #[test]
     fn disorder_is_no_fault_and_reuse_is_one() {
         let mut model = Model::new();
         model.apply(&op(Op::Init, 0, 1), 0).unwrap();
         model.apply(&op(Op::Clone, 1, 3), 1).unwrap();
-        assert_eq!(model.holes().collect::<Vec<_>>(), [2]);
+        assert_eq!(model.holes().ranges().collect::<Vec<_>>(), [(2, 2)]);
         model.apply(&op(Op::Clone, 1, 2), 2).unwrap();
         assert_eq!(model.holes().count(), 0);
         model.apply(&op(Op::Release, 0, 2), 3).unwrap();

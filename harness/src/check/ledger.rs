@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use nstrail_audit::Op;
+use nstrail_audit::{Holes, Op};
 use nstrail_wire::{
     fact::{Act, ActorId, AuditFact, Call, Fact, Outcome, ProbeKind},
     namespace::{CLONE_NEW_ALL, CLONE_THREAD, CLONE_VM, NamespaceEntry, NamespaceSet, NamespaceType},
@@ -81,7 +81,6 @@ pub(super) struct Birth {
 pub(super) struct Actor {
     pub tid: u32,
     pub pid: u32,
-    next: u32,
     pub items: VecDeque<Item>,
     pub started: bool,
     pub start_told: bool,
@@ -126,7 +125,6 @@ impl Actor {
         Self {
             tid: 0,
             pid: 0,
-            next: 0,
             items: VecDeque::new(),
             started: false,
             start_told: false,
@@ -254,6 +252,8 @@ impl Held {
 struct Alive {
     /// As it was told last; which one a task is judged by may be an older one.
     tid: u32,
+    /// The number of its next fact.
+    next: u32,
     /// It has told its end.
     ended: bool,
 }
@@ -280,6 +280,8 @@ pub(super) struct Ledger {
     pub failed: Map<u32, Vec<(u64, u64, Fact)>>,
     pub held: Map<u32, Held>,
     pub parted: VecDeque<Parted>,
+    /// Tasks that have told their start, also those that are long over.
+    started: Holes,
     /// Tasks that are not over.
     alive: BTreeMap<ActorId, Alive>,
 }
@@ -317,25 +319,31 @@ impl Core {
         self.figures.facts += 1;
         let epoch = self.ledger.epoch;
         let id = fact.actor;
-        // Not the entry below: how long that is kept depends on the other stream.
-        let speaks = self.ledger.alive.get_mut(&id).is_some_and(|alive| {
-            alive.tid = fact.tid;
-            !alive.ended
-        });
-        if !matches!(fact.act, Act::Start { .. }) && !speaks {
+        // What is asked of the ledger alone: how long a task is kept depends on the other stream.
+        let told = self.ledger.alive.get(&id).copied();
+        let fault = if matches!(fact.act, Act::Start { .. }) {
+            (!self.ledger.started.take(id.0)).then(|| format!("task {} tells its start twice", id.0))
+        } else {
+            let speaks = told.is_some_and(|alive| !alive.ended);
+            (!speaks).then(|| {
+                format!("fact {} of task {} comes before its start or after its end", fact.number, id.0)
+            })
+        };
+        if let Some(fault) = fault {
+            // Whatever it is about, nothing follows from it.
+            self.loss.ledger_fault(fault);
+            return;
+        }
+        let expected = told.map_or(0, |alive| alive.next);
+        if fact.number != expected {
             self.loss.ledger_fault(format!(
-                "fact {} of task {} comes before its start or after its end",
-                fact.number, id.0
+                "the ledger of task {} goes from fact {expected} to {}",
+                id.0, fact.number
             ));
         }
+        let ended = matches!(fact.act, Act::End);
+        self.ledger.alive.insert(id, Alive { tid: fact.tid, next: fact.number.wrapping_add(1), ended });
         let actor = self.ledger.actors.entry(id).or_insert_with(|| Box::new(Actor::new(id)));
-        if fact.number != actor.next && (speaks || matches!(fact.act, Act::Start { .. })) {
-            self.loss.ledger_fault(format!(
-                "the ledger of task {} goes from fact {} to {}",
-                id.0, actor.next, fact.number
-            ));
-        }
-        actor.next = fact.number.wrapping_add(1);
         actor.windows = self.ledger.windows;
         if actor.pid == 0 {
             actor.tid = fact.tid;
@@ -348,7 +356,6 @@ impl Core {
             Act::Start { parent, call, flags, parent_set, set } => {
                 self.figures.actors += 1;
                 actor.start_told = true;
-                self.ledger.alive.insert(id, Alive { tid: item.fact.tid, ended: false });
                 actor.maker = *parent;
                 actor.thread = flags & CLONE_THREAD != 0;
                 actor.pid_namespace = set.get(NamespaceEntry::Pid);
@@ -404,7 +411,6 @@ impl Core {
             Act::End => {
                 actor.ended = true;
                 actor.ended_epoch = epoch;
-                self.ledger.alive.insert(id, Alive { tid: item.fact.tid, ended: true });
             }
             Act::Childless { of, .. } => {
                 // As if it had told so itself.
@@ -556,7 +562,9 @@ impl Core {
         if init.pid_init {
             let lives_in = |id: &ActorId| {
                 let (mut next, mut inside) = (Some(*id), false);
-                while let Some((id, at)) = next.and_then(|id| Some((id, actors.get(&id)?))) {
+                // A guest that lies may name two tasks as each other's maker.
+                for _ in 0..actors.len() {
+                    let Some((id, at)) = next.and_then(|id| Some((id, actors.get(&id)?))) else { break };
                     if id == child {
                         return true;
                     }

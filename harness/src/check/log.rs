@@ -16,14 +16,13 @@ use std::{
     sync::Arc,
 };
 
-use nstrail_audit::{Kind, Netns, NsidOp, Op, Record, Stamp, model::BOOT, parse_nsid};
+use nstrail_audit::{Holes, Kind, Netns, NsidOp, Op, Record, Stamp, model::BOOT, parse_nsid};
 
 use super::{
     core::Core,
     event::{OpenEvent, ProbeEvent, token_in},
     finding::{Finding, Raw},
     hash::Map,
-    holes::Holes,
     invariant::Invariant,
     joined::ReleaseBy,
     sets::{Definition, Release},

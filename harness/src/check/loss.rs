@@ -49,6 +49,8 @@ pub(super) struct LossEvidence {
     log_fences: Vec<u32>,
     /// What is wrong with the ledger itself.
     ledger_faults: Vec<String>,
+    /// A list of its own, because it is another stream.
+    perf_faults: Vec<String>,
     records_behind_last_fence: u64,
 }
 
@@ -132,6 +134,12 @@ impl LossEvidence {
     pub fn ledger_fault(&mut self, fault: String) {
         if self.ledger_faults.len() < 10 {
             self.ledger_faults.push(fault);
+        }
+    }
+
+    pub fn perf_fault(&mut self, fault: String) {
+        if self.perf_faults.len() < 10 {
+            self.perf_faults.push(fault);
         }
     }
 
@@ -282,6 +290,7 @@ impl LossEvidence {
         demand(self.enabled, "the agent left audit disabled".to_owned());
         reasons.extend(self.foreign);
         reasons.extend(self.ledger_faults);
+        reasons.extend(self.perf_faults);
         if reasons.is_empty() { LossProof::Proven } else { LossProof::NotProven { reasons } }
     }
 }

@@ -146,7 +146,7 @@ impl Core {
                 self.perf.tasks.remove(&tid);
             }
             PerfEvent::Lost { count } => {
-                self.loss.ledger_fault(format!("perf, the third witness, lost {count} records"));
+                self.loss.perf_fault(format!("perf, the third witness, lost {count} records"));
             }
             PerfEvent::Audit { enabled } => self.perf.dark = !enabled,
             PerfEvent::Fence { number } => {

@@ -3,11 +3,7 @@
 
 use std::path::Path;
 
-use nstrail::report::{
-    escape, ktap,
-    summary::{RunSummary, SCHEMA},
-    verdict,
-};
+use nstrail::report::{escape, ktap, summary::RunSummary, verdict};
 
 use super::{
     args::{ReportArgs, ReportFormat},
@@ -23,15 +19,8 @@ pub fn read(dir: &Path) -> Result<(RunSummary, String), Ending> {
             path.display()
         ))
     })?;
-    let summary: RunSummary =
-        serde_json::from_str(&text).map_err(|error| Ending::Usage(format!("{}: {error}", path.display())))?;
-    if summary.schema != SCHEMA {
-        let found = summary.schema;
-        return Err(Ending::Usage(format!(
-            "{} has schema {found}, this nstrail reads {SCHEMA}",
-            path.display()
-        )));
-    }
+    let summary =
+        RunSummary::parse(&text).map_err(|error| Ending::Usage(format!("{}: {error}", path.display())))?;
     Ok((summary, text))
 }
 

@@ -388,6 +388,9 @@ impl Reader<'_> {
             self.at += 1;
         }
         if file.old.is_none() && file.new.is_none() {
+            if created && deleted {
+                return Err(self.malformed("a file that is both new and deleted"));
+            }
             let name = self.same_name(&both)?;
             file.old = (!created).then(|| name.clone());
             file.new = (!deleted).then_some(name);
@@ -529,9 +532,11 @@ impl Reader<'_> {
 fn parse_ranges(header: &str) -> Option<[(usize, usize); 2]> {
     let (ranges, _) = header.strip_prefix("@@ -")?.split_once(" @@")?;
     let (old, new) = ranges.split_once(" +")?;
+    // No file has more lines, and sums of such numbers do not overflow.
+    let number = |text: &str| text.parse::<u32>().ok().map(|number| number as usize);
     let range = |text: &str| match text.split_once(',') {
-        Some((start, count)) => Some((start.parse().ok()?, count.parse().ok()?)),
-        None => Some((text.parse().ok()?, 1)),
+        Some((start, count)) => Some((number(start)?, number(count)?)),
+        None => Some((number(text)?, 1)),
     };
     Some([range(old)?, range(new)?])
 }
@@ -733,6 +738,24 @@ index 0000000..e69de29
         let cut = &MAIL[..MAIL.find("+TWO").unwrap()];
         assert!(Patch::parse("p", cut.as_bytes()).unwrap_err().to_string().contains("ends within a hunk"));
         assert!(matches!(Patch::parse("p", b"Subject: cover\n\ntext\n"), Err(PatchError::Empty { .. })));
+    }
+
+    #[test]
+    fn a_file_is_not_new_and_deleted_at_once() {
+        let text = "diff --git a/x b/x\nnew file mode 100644\ndeleted file mode 100644\nindex 0..0\n";
+        let error = Patch::parse("p", text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("p:5: a file that is both new and deleted"), "{error}");
+    }
+
+    #[test]
+    fn a_line_number_that_no_file_has_is_no_hunk_header() {
+        for ranges in ["-18446744073709551615 +1", "-1,4294967296 +1", "-9223372036854775808,2 +1,2"] {
+            let text = format!("--- a/x\n+++ b/x\n@@ {ranges} @@\n-a\n+b\n");
+            let error = Patch::parse("p", text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("p:3: a hunk header without ranges"), "{error}");
+        }
+        let largest = "--- a/x\n+++ b/x\n@@ -4294967295,2 +4294967295 @@\n a\n-b\n";
+        assert_eq!(Patch::parse("p", largest.as_bytes()).unwrap().files[0].hunks[0].old_start, 4_294_967_295);
     }
 
     proptest::proptest! {

@@ -50,11 +50,15 @@ pub fn check(scenario: &Scenario) -> Verdict {
     })
 }
 
+/// Steps that all `every` together may be written out to.
+const WRITTEN_OUT: u64 = 1 << 16;
+
 /// The first `every` that cannot be written out. Numbers are those before that.
 ///
 /// # Errors
 /// That step, and why.
 pub fn check_every(scenario: &Scenario) -> Verdict {
+    let steps = written_out(&scenario.steps);
     for (number, step) in (0..).zip(scenario.preorder()) {
         let Step::Every(every) = step else { continue };
         let (call, types) = (every.call, &every.types);
@@ -64,8 +68,28 @@ pub fn check_every(scenario: &Scenario) -> Verdict {
         hold((call == EveryCall::Setns) == every.target.is_some(), number, || {
             "is `every` with a target that is not joined, or a setns without one".into()
         })?;
+        hold(steps <= WRITTEN_OUT, number, || {
+            format!("is `every` in a scenario of more than {WRITTEN_OUT} steps, once it is written out")
+        })?;
     }
     Ok(())
+}
+
+/// How many steps these are when each `every` is written out.
+fn written_out(steps: &[Step]) -> u64 {
+    let of = |step: &Step| {
+        let inside = step.parts().into_iter().map(written_out).fold(1, u64::saturating_add);
+        match step {
+            Step::Every(every) => {
+                // A move is a step of its own inside the spawn.
+                let moves = matches!(every.call, EveryCall::Unshare | EveryCall::Setns);
+                let sets = (1_u64 << every.types.len().min(8)) - 1;
+                inside.saturating_add(u64::from(moves)).saturating_mul(sets)
+            }
+            _ => inside,
+        }
+    };
+    steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
 fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {

@@ -108,6 +108,17 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
         ("every = { call = \"setns\", types = [\"uts\"] }", "a setns without one"),
         ("every = { call = \"clone\", types = [\"time\"] }", "exit signal"),
         (
+            "every = { call = \"unshare\", types = [\"mnt\", \"cgroup\", \"uts\", \"ipc\", \"user\", \"pid\", \"net\", \
+             \"time\"], inside = [{ every = { call = \"clone3\", types = [\"mnt\", \"cgroup\", \"uts\", \"ipc\", \"user\", \"pid\", \"net\", \
+             \"time\"], inside = [{ probe = \"syscall\" }] } }] }",
+            "step 1 is `every` in a scenario of more than 65536 steps",
+        ),
+        (
+            "spawn = { call = \"fork\", inside = [{ absent = { since = \"5.16\", numbers = 4294967295, control = false } }, \
+             { absent = { since = \"5.16\", numbers = 2, control = false } }] }",
+            "step 2 is `absent`",
+        ),
+        (
             "pin = { name = \"a\", target = \"pod\", types = [\"uts\"], by = \"file\" }",
             "`pod`, which is no label",
         ),

@@ -100,3 +100,22 @@ fn result_line(number: usize, name: &str, outcome: Outcome) -> String {
         other => format!("not ok {number} {name} # {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_adds_no_line_and_no_directive() {
+        let kernel = KernelSummary {
+            version: "6.12\nok 2 forged".to_owned(),
+            scenarios: vec![ScenarioSummary::new("smoke # SKIP", 1, 2, Outcome::Failed, "")],
+            ..KernelSummary::default()
+        };
+        let summary =
+            RunSummary::new("r", Outcome::Failed, String::new(), vec![kernel], std::time::Duration::ZERO);
+        let text = render(&summary);
+        assert!(text.contains("\n  not ok 1 smoke \\x23 SKIP # failed\n"), "{text}");
+        assert!(text.ends_with("\nnot ok 1 linux-6.12\\x0aok 2 forged # failed\n"), "{text}");
+    }
+}

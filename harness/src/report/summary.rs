@@ -7,9 +7,19 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::splats;
 use crate::outcome::Outcome;
+
+/// Text that is no summary.
+#[derive(Debug, Error)]
+pub enum SummaryError {
+    #[error("it is no summary: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has schema {0}, this nstrail reads {SCHEMA} (hint: it was written by another nstrail)")]
+    Schema(u32),
+}
 
 /// Version of the document's shape. Raised when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -370,6 +380,15 @@ impl KernelSummary {
 }
 
 impl RunSummary {
+    /// Reads a summary.json.
+    ///
+    /// # Errors
+    /// If it is none, or of another schema.
+    pub fn parse(text: &str) -> Result<Self, SummaryError> {
+        let summary: Self = serde_json::from_str(text)?;
+        if summary.schema == SCHEMA { Ok(summary) } else { Err(SummaryError::Schema(summary.schema)) }
+    }
+
     /// A run that has come to its end.
     #[must_use]
     pub fn new(

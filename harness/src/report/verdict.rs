@@ -198,7 +198,7 @@ fn render_kernel(out: &mut String, kernel: &KernelSummary) {
             figures.containers,
             figures.records,
             lost,
-            scenario.findings.len() as u64 + scenario.findings_not_listed,
+            (scenario.findings.len() as u64).saturating_add(scenario.findings_not_listed),
             figures.pid_rollovers,
             rate(figures),
             scenario.vcpus,
@@ -300,7 +300,7 @@ pub fn findings(findings: &[FindingSummary], not_listed: u64, doubts: &[String])
     for finding in findings.iter().take(FINDINGS_SHOWN) {
         render_finding(&mut out, finding);
     }
-    let unseen = findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + not_listed;
+    let unseen = (findings.len().saturating_sub(FINDINGS_SHOWN) as u64).saturating_add(not_listed);
     if unseen > 0 {
         let _ = writeln!(
             out,
@@ -337,6 +337,26 @@ fn render_finding(out: &mut String, finding: &FindingSummary) {
 mod tests {
     use super::*;
     use crate::report::summary::Failure;
+
+    #[test]
+    fn any_number_of_findings_is_told() {
+        let finding = FindingSummary {
+            invariant: "NS-G2-LIST".to_owned(),
+            expected: String::new(),
+            found: String::new(),
+            records: Vec::new(),
+            ledger: Vec::new(),
+            lineage: Vec::new(),
+        };
+        let scenario = ScenarioSummary {
+            findings: vec![finding; FINDINGS_SHOWN + 1],
+            findings_not_listed: u64::MAX,
+            ..ScenarioSummary::new("smoke", 1, 2, Outcome::Failed, "")
+        };
+        let mut out = String::new();
+        render_kernel(&mut out, &KernelSummary { scenarios: vec![scenario], ..KernelSummary::default() });
+        assert!(out.contains("and 18446744073709551615 more"), "{out}");
+    }
 
     #[test]
     fn the_table_has_a_row_for_each_scenario_and_a_column_for_each_kernel() {

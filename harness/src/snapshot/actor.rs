@@ -137,10 +137,11 @@ impl Actor {
 
     /// A child is complete.
     pub(super) fn receive(&mut self, place: Place, task: Task) {
-        self.awaited -= 1;
+        // A task that is told of again under a number that was used before awaits none of that one's children.
+        self.awaited = self.awaited.saturating_sub(1);
         if let Some(index) = self.index(place.section) {
             let open = &mut self.sections[index];
-            open.children -= 1;
+            open.children = open.children.saturating_sub(1);
             open.section.groups.add(place.place, super::shape::Body::Task(task));
             self.fold_section(place.section);
         }

@@ -181,7 +181,9 @@ impl Shelf {
 
 /// A snapshot file as insta writes it.
 fn written(scenario: &str, description: Option<&str>, contents: &str) -> String {
-    let description = description.map_or_else(String::new, |text| format!("description: {text:?}\n"));
+    // A JSON string is one of YAML too, whatever is in it.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let description = description.map_or_else(String::new, |text| format!("description: {}\n", quoted(text)));
     format!("---\nsource: snapshots/tests/replay.rs\n{description}expression: {scenario}\n---\n{contents}\n")
 }
 
@@ -193,6 +195,12 @@ fn description(path: &Path) -> Option<String> {
 /// The text of a snapshot file, read by insta itself.
 fn contents(path: &Path) -> Result<String, ReviewError> {
     let parse = |message: String| ReviewError::Parse { path: path.to_owned(), message };
+    let text =
+        fs::read_to_string(path).map_err(|source| ReviewError::Read { path: path.to_owned(), source })?;
+    // insta would take it for a file of its earliest versions, and say so on stderr.
+    if text.lines().next().map(str::trim_end) != Some("---") {
+        return Err(parse("its first line is not `---`".to_owned()));
+    }
     let snapshot = Snapshot::from_file(path).map_err(|error| parse(error.to_string()))?;
     match snapshot.contents() {
         insta::internals::SnapshotContents::Text(text) => Ok(text.to_string().trim_end().to_owned()),
@@ -253,6 +261,35 @@ mod tests {
                 assert!(description(&path).is_some_and(|text| text.len() > 20), "{}", path.display());
             }
         }
+    }
+
+    #[test]
+    fn whatever_a_snapshot_says_of_itself_can_be_read_again() {
+        let (folder, shelf) = shelf();
+        let path = folder.path().join("smoke.snap");
+        for text in [
+            "it's \u{1b}[1mbold\u{1b}[0m\u{301}",
+            "two\nlines: \\ \"x\"",
+            "# no comment",
+            "- \u{7f}\u{1f600}",
+        ] {
+            fs::write(&path, written("smoke", Some(text), "old")).unwrap();
+            assert_eq!(description(&path).as_deref(), Some(text));
+            shelf.compare("smoke", "6.12", &form("new\n"), Mode::Auto).unwrap();
+            shelf.accept("smoke").unwrap();
+            assert_eq!(description(&path).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_file_without_front_matter_is_no_snapshot() {
+        let (folder, shelf) = shelf();
+        for text in ["", "Expression: smoke\n\na\n", "----\n---\na\n"] {
+            fs::write(folder.path().join("smoke.snap"), text).unwrap();
+            let error = shelf.compare("smoke", "6.12", &form("a\n"), Mode::Auto).unwrap_err().to_string();
+            assert!(error.contains("smoke.snap: its first line is not `---`"), "{error}");
+        }
+        assert_eq!(shelf.pending().unwrap(), [""; 0]);
     }
 
     #[test]

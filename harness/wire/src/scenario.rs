@@ -81,7 +81,7 @@ impl Scenario {
 pub fn numbered(steps: &[Step], first: u32) -> impl Iterator<Item = (u32, &Step)> {
     steps.iter().scan(first, |next, step| {
         let number = *next;
-        *next += step.size();
+        *next = next.saturating_add(step.size());
         Some((number, step))
     })
 }
@@ -89,5 +89,5 @@ pub fn numbered(steps: &[Step], first: u32) -> impl Iterator<Item = (u32, &Step)
 /// How many numbers a list of steps takes.
 #[must_use]
 pub fn size(steps: &[Step]) -> u32 {
-    steps.iter().map(Step::size).sum()
+    steps.iter().map(Step::size).fold(0, u32::saturating_add)
 }

@@ -103,12 +103,12 @@ impl Step {
         }
     }
 
-    /// How many numbers this step and those inside it take.
+    /// How many numbers this step and those inside it take; a file may claim any number for an `absent`.
     #[must_use]
     pub fn size(&self) -> u32 {
         match self {
             Self::Absent(absent) => absent.numbers,
-            _ => 1 + self.parts().into_iter().map(size).sum::<u32>(),
+            _ => self.parts().into_iter().map(size).fold(1, u32::saturating_add),
         }
     }
 

@@ -2,6 +2,7 @@
 //! Tests of the checker as a whole: right runs in any interleaving, then each planted fault.
 
 mod faults;
+mod lies;
 mod onlooker;
 mod perf;
 mod runs;

@@ -55,7 +55,10 @@ fn unquoted(line: &[u8]) -> bool {
 
 /// `From NAME Thu Jan  1 00:00:00 1970`, as git's builtin/mailsplit.c:is_from_line has it.
 pub(super) fn is_from_line(line: &[u8]) -> bool {
-    if !line.starts_with(b"From ") || line.len() < 20 {
+    // How the transport ends lines must not matter: git's 20 count one byte for that.
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if !line.starts_with(b"From ") || line.len() < 19 {
         return false;
     }
     let Some(colon) = line.iter().rposition(|byte| *byte == b':') else { return false };
@@ -101,6 +104,17 @@ From mboxrd@z Thu Jan  1 00:00:00 1970\nSubject: b\n\nx\n";
         // Outside of a box nothing is quoted.
         assert_eq!(texts(b"Subject: a\n\n>From x\n"), [(1, "Subject: a\n\n>From x\n".to_owned())]);
         assert!(split(b"\n \n").is_empty() && split(b"").is_empty());
+    }
+
+    #[test]
+    fn a_from_line_is_one_with_any_line_end() {
+        for (line, is) in
+            [("From 00:00:00 1970", false), ("From x 00:00:00 197", true), ("From x0:00:00 1970", false)]
+        {
+            for end in ["\n", "\r\n", ""] {
+                assert_eq!(is_from_line(format!("{line}{end}").as_bytes()), is, "{line}{end:?}");
+            }
+        }
     }
 
     #[test]

@@ -74,6 +74,14 @@ impl Series {
         folder::read(folder)
     }
 
+    /// Reads the bytes of a mailbox, or of a single mail; `path` names them.
+    ///
+    /// # Errors
+    /// As [`SeriesError`].
+    pub fn from_mailbox(path: &Path, bytes: &[u8]) -> Result<Series, SeriesError> {
+        box_series::read(path, bytes)
+    }
+
     fn empty(path: &Path) -> Series {
         Series {
             name: path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 /// The ids up to the highest that have no definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holes {
+pub struct Holes {
     highest: u64,
     /// First and last of each range.
     ranges: BTreeMap<u64, u64>,
 }
 
 impl Holes {
+    /// The highest id that was taken.
+    #[must_use]
     pub const fn highest(&self) -> u64 {
         self.highest
     }
@@ -39,14 +41,19 @@ impl Holes {
         true
     }
 
+    /// Whether an id was jumped over.
+    #[must_use]
     pub fn contains(&self, id: u64) -> bool {
         self.ranges.range(..=id).next_back().is_some_and(|(_, to)| *to >= id)
     }
 
+    /// First and last id of each range, the lowest first.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ranges.iter().map(|(from, to)| (*from, *to))
     }
 
+    /// How many ids were jumped over.
+    #[must_use]
     pub fn count(&self) -> u64 {
         self.ranges().map(|(from, to)| to - from + 1).sum()
     }
