@@ -56,7 +56,9 @@ fn main() {
             sleep_forever();
         }
         "chatters" => loop {
-            let frame = machine.frame("audit", b"one more");
+            let mut payload = Vec::new();
+            batch::push(&mut payload, 1300, b"audit(1.000:1): one more");
+            let frame = machine.frame("audit", &payload);
             machine.raw("audit", &frame);
         },
         "sends-garbage" => {
@@ -74,6 +76,42 @@ fn main() {
             let frame = machine.frame("audit", &[7; 100]);
             machine.raw("audit", &frame[..HEADER_LEN + 60]);
             exit(0);
+        }
+        "doubles-a-frame" => {
+            machine.hello();
+            let mut payload = Vec::new();
+            batch::push(&mut payload, 1300, b"audit(1.000:1): said once");
+            let frame = machine.frame("audit", &payload);
+            machine.raw("audit", &frame);
+            machine.raw("audit", &frame);
+        }
+        "swaps-frames" => {
+            machine.hello();
+            let (first, second) = (machine.frame("audit", b"first"), machine.frame("audit", b"second"));
+            machine.raw("audit", &second);
+            machine.raw("audit", &first);
+        }
+        "claims-an-absurd-length" => {
+            machine.hello();
+            let mut frame = machine.frame("audit", b"short");
+            frame[4..8].fill(0xff);
+            machine.raw("audit", &frame);
+        }
+        "is-killed" => {
+            machine.hello();
+            // SAFETY: a signal to this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+        "is-stopped" => {
+            machine.hello();
+            // SAFETY: a signal to this process.
+            unsafe { libc::raise(libc::SIGSTOP) };
+        }
+        "speaks-once-on-the-console" => machine.console("[    0.000000] Linux version 6.12.0-fake"),
+        "hangs-at-power-off" => {
+            machine.hello();
+            machine.message(&GuestMessage::Finished { workload_ns: 1, containers: 0, pid_rollovers: 0 });
+            sleep_forever();
         }
         "talks-nonsense" => {
             let frame = machine.frame("control", &[0xff; 9]);

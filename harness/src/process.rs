@@ -19,7 +19,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::Child;
+pub use child::{Child, ExitFd};
 pub use sandbox::{NoSandbox, Sandbox, SandboxMode, View};
 
 use crate::report::escape::one_line;
@@ -101,10 +101,9 @@ impl ProcessError {
         }
     }
 
-    /// Whether it came to its own end with an exit code. A sandbox, as a shell, tells of a signal that has ended its
-    /// child by a code above 128.
+    /// Whether it came to its own end, with an exit code.
     pub fn has_exited(&self) -> bool {
-        self.status().and_then(|status| status.code()).is_some_and(|code| code <= 128)
+        self.status().is_some_and(|status| status.code().is_some())
     }
 
     /// The last lines of the child's output.
@@ -119,7 +118,7 @@ impl ProcessError {
 fn start_hint(source: &io::Error, argv: &Argv) -> String {
     match (source.kind(), argv.0.first()) {
         (io::ErrorKind::NotFound, Some(program)) => {
-            format!("\n(hint: is {} installed, and the working directory there?)", program.display())
+            format!(" (hint: is {} installed, and the working directory there?)", program.display())
         }
         _ => String::new(),
     }

@@ -65,3 +65,30 @@ fn a_log_that_is_none_is_named_with_its_line() {
         assert!(said.contains("audit.log line 7"), "{said}");
     }
 }
+
+/// A recording that was cut anywhere, in the log or in the ledger, is no pass, and no panic.
+#[test]
+fn a_recording_that_was_cut_is_no_pass() {
+    let out = tempfile::tempdir().unwrap();
+    for run in ["6.12/quiet", "5.10/smoke"] {
+        let whole = root().join("snapshots/runs").join(run);
+        for file in ["audit.log", "ledger.frames", "scenario.json"] {
+            let bytes = fs::read(whole.join(file)).unwrap();
+            for part in 0..12 {
+                let cut = out.path().join("cut");
+                fs::create_dir_all(&cut).unwrap();
+                for name in ["audit.log", "ledger.frames", "scenario.json"] {
+                    fs::copy(whole.join(name), cut.join(name)).unwrap();
+                }
+                fs::write(cut.join(file), &bytes[..bytes.len() * part / 12]).unwrap();
+                let output = common::nstrail(out.path(), &["check", cut.to_str().unwrap()]);
+                let code = output.status.code().unwrap();
+                let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+                assert!([1, 2, 10, 70].contains(&code), "{run}/{file}, {part} of 12: {code}\n{said}");
+                if file != "audit.log" {
+                    assert!(said.contains("hint") || said.contains("expected"), "{run}/{file}: {said}");
+                }
+            }
+        }
+    }
+}

@@ -111,6 +111,14 @@ fn expect_exit(machine: &mut RunningVm) -> String {
     }
 }
 
+/// Trouble of this host, in words.
+fn expect_broken(machine: &mut RunningVm) -> String {
+    match machine.next_event() {
+        VmEvent::Broken { reason } => reason,
+        other => panic!("expected trouble of the host, found {other:?}"),
+    }
+}
+
 #[test]
 fn a_missing_program_is_named() {
     let bench = Bench::new();
@@ -125,8 +133,10 @@ fn a_missing_program_is_named() {
 fn an_exit_at_once_is_told_with_the_last_words() {
     let bench = Bench::new();
     let mut machine = bench.launch("exits-at-once");
-    let status = expect_exit(&mut machine);
-    assert!(status.contains("exit status: 1") && status.contains("cannot set up guest memory"), "{status}");
+    let reason = expect_broken(&mut machine);
+    for part in ["exit status: 1", "cannot set up guest memory", "hint: QEMU 7.2 or newer"] {
+        assert!(reason.contains(part), "expected `{part}` in {reason}");
+    }
     machine.shutdown();
     bench.assert_nothing_is_left();
 }
@@ -140,6 +150,109 @@ fn an_exit_in_the_middle_comes_after_what_was_sent_before() {
     assert!(matches!(event, VmEvent::Control { message: GuestMessage::Facts(_), .. }), "{event:?}");
     assert_eq!(expect_exit(&mut machine), "exit status: 0");
     bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_qemu_that_is_killed_is_trouble_of_this_host() {
+    let bench = Bench::new();
+    let mut machine = bench.launch("is-killed");
+    expect_hello(&mut machine);
+    let reason = expect_broken(&mut machine);
+    assert!(reason.contains("SIGKILL") && reason.contains("for want of memory"), "{reason}");
+    machine.shutdown();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_qemu_that_is_stopped_is_told_from_a_guest_that_hangs() {
+    let bench = Bench::new();
+    let silence = Duration::from_millis(300);
+    for (behaviour, who) in [("is-stopped", Some("QEMU is stopped by a signal")), ("ignores-quit", None)] {
+        let limits = Limits { wall: LONG, silence, first_sign: LONG };
+        let mut machine = vm::launch(&VmSpec { limits, ..bench.spec(behaviour) }).unwrap();
+        expect_hello(&mut machine);
+        let event = machine.next_event();
+        assert!(matches!(event, VmEvent::SilenceLimit(_)), "{behaviour}: {event:?}");
+        assert_eq!(machine.stopped(), who, "{behaviour}");
+        let start = Instant::now();
+        machine.shutdown();
+        assert!(start.elapsed() < Duration::from_secs(2), "{behaviour}: {:?}", start.elapsed());
+        bench.assert_nothing_is_left();
+    }
+}
+
+/// The virtiofs daemon of a bench's machine.
+fn daemon(bench: &Bench) -> libc::pid_t {
+    let needle = bench.path("share").to_str().unwrap().to_owned();
+    let start = Instant::now();
+    loop {
+        let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let command = fs::read(entry.path().join("cmdline")).ok()?;
+            let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+            // Not what confines it, whose command line ends with the daemon's.
+            let ours = words[0].ends_with(b"/nstrail") && words.get(1) == Some(&&b"virtiofsd"[..]);
+            (ours && words.contains(&needle.as_bytes())).then_some(pid)
+        });
+        let pids: Vec<libc::pid_t> = pids.collect();
+        if let [pid] = pids[..] {
+            return pid;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", bench.processes());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_virtiofs_daemon_that_dies_or_is_stopped_is_named() {
+    for signal in [libc::SIGKILL, libc::SIGSTOP] {
+        let bench = Bench::new();
+        let silence = Duration::from_millis(if signal == libc::SIGSTOP { 500 } else { 30_000 });
+        let limits = Limits { wall: LONG, silence, first_sign: LONG };
+        let spec = VmSpec { share: Some(bench.path("share")), limits, ..bench.spec("runs") };
+        let mut machine = vm::launch(&spec).unwrap();
+        expect_hello(&mut machine);
+        let start = Instant::now();
+        // SAFETY: a signal to a child of this process, which is not reaped yet.
+        assert_eq!(unsafe { libc::kill(daemon(&bench), signal) }, 0);
+        if signal == libc::SIGKILL {
+            let reason = expect_broken(&mut machine);
+            assert!(reason.contains("virtiofs daemon") && reason.contains("SIGKILL"), "{reason}");
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        } else {
+            let event = machine.next_event();
+            assert!(matches!(event, VmEvent::SilenceLimit(_)), "{event:?}");
+            assert_eq!(machine.stopped(), Some("the virtiofs daemon is stopped by a signal"));
+        }
+        machine.shutdown();
+        bench.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn frames_that_are_doubled_swapped_or_absurdly_long_are_faults() {
+    for behaviour in ["doubles-a-frame", "swaps-frames", "claims-an-absurd-length"] {
+        let bench = Bench::new();
+        let mut machine = bench.launch(behaviour);
+        let mut taken = 0;
+        let fault = loop {
+            match machine.next_event() {
+                VmEvent::Audit(_) => taken += 1,
+                VmEvent::Control { .. } => {}
+                VmEvent::Fault { channel: Channel::Audit, fault: StreamFault::Frame(fault) } => break fault,
+                other => panic!("{behaviour}: {other:?}"),
+            }
+        };
+        match behaviour {
+            "doubles-a-frame" => {
+                assert!(matches!(fault, FrameError::Sequence { .. }) && taken == 1, "{fault}")
+            }
+            "swaps-frames" => assert!(matches!(fault, FrameError::Sequence { .. }) && taken == 0, "{fault}"),
+            _ => assert!(matches!(fault, FrameError::TooLong { .. }) && taken == 0, "{fault}"),
+        }
+        machine.shutdown();
+        bench.assert_nothing_is_left();
+    }
 }
 
 #[test]
@@ -180,8 +293,8 @@ fn a_machine_that_never_falls_silent_reaches_the_wall_clock_limit() {
 fn a_machine_without_channels_that_still_runs_is_ended() {
     let bench = Bench::new();
     let mut machine = bench.launch("closes-its-channels");
-    let status = expect_exit(&mut machine);
-    assert!(status.contains("still runs"), "{status}");
+    let reason = expect_broken(&mut machine);
+    assert!(reason.contains("still runs"), "{reason}");
     drop(machine);
     bench.assert_nothing_is_left();
 }

@@ -45,6 +45,12 @@ pub trait AuditControl {
     /// # Errors
     /// What the kernel answers.
     fn set_enabled(&self, on: bool) -> io::Result<()>;
+
+    /// Stops being the audit daemon, or is it again.
+    ///
+    /// # Errors
+    /// In the collector's words.
+    fn be_daemon(&self, on: bool) -> io::Result<()>;
 }
 
 /// The connection to the collector, and a netlink socket of PID 1's own.
@@ -125,6 +131,14 @@ impl AuditController {
         }
     }
 
+    /// The log has a rule's record only while audit is on.
+    fn tell_rule(&self, rule: &AuditRule, added: bool) -> io::Result<()> {
+        if !self.enabled.get() {
+            return Ok(());
+        }
+        self.ledger.write_main(Act::Audit(AuditFact::Rule { list: rule.list as u32, added }))
+    }
+
     fn encode(rule: &AuditRule) -> io::Result<Vec<u8>> {
         let error = "the rule has more fields, or a higher call number, than one can have";
         rule.encode().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, error))
@@ -143,11 +157,17 @@ impl AuditControl for AuditController {
     }
 
     fn add_rule(&self, rule: &AuditRule) -> io::Result<()> {
-        self.socket.add_rule(&Self::encode(rule)?)
+        self.socket.add_rule(&Self::encode(rule)?)?;
+        self.tell_rule(rule, true)
     }
 
     fn delete_rule(&self, rule: &AuditRule) -> io::Result<()> {
-        self.socket.delete_rule(&Self::encode(rule)?)
+        self.socket.delete_rule(&Self::encode(rule)?)?;
+        self.tell_rule(rule, false)
+    }
+
+    fn be_daemon(&self, on: bool) -> io::Result<()> {
+        self.command(&Command::Daemon { on })
     }
 
     fn set_enabled(&self, on: bool) -> io::Result<()> {

@@ -132,6 +132,19 @@ impl Ledger {
         write_entry(&entry[..length])
     }
 
+    /// Writes a fact behind an earlier one of the same task, in one: nobody else's stands between them.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn write_both(&self, earlier: &Fact, fact: &Fact) -> io::Result<()> {
+        let (mut both, mut entry) = ([0; 2 * (2 + MAX_FACT)], [0; 2 + MAX_FACT]);
+        let first = encode(earlier, &mut entry)?;
+        both[..first].copy_from_slice(&entry[..first]);
+        let second = encode(fact, &mut entry)?;
+        both[first..first + second].copy_from_slice(&entry[..second]);
+        write_entry(&both[..first + second])
+    }
+
     /// From now on tasks of a workload look at nothing and tell nothing: to measure what that costs them. What the checker says of such a
     /// run means nothing.
     pub fn turn_off(&self) {

@@ -49,6 +49,10 @@ pub enum Setting {
     /// Makes the *sending socket* the one that the log goes to. Must be the sender's own process.
     Pid(u32),
     BacklogLimit(u32),
+    /// Records a second; 0: no limit.
+    RateLimit(u32),
+    /// In jiffies; 0: no wait, the record is lost.
+    BacklogWaitTime(u32),
 }
 
 /// Whether a message of this type is a record of the log, rather than netlink's own or audit's control.
@@ -100,6 +104,8 @@ fn status_payload(setting: Setting) -> [u8; 40] {
         Setting::Failure(action) => (0x02, 2, action),
         Setting::Pid(pid) => (0x04, 3, pid),
         Setting::BacklogLimit(limit) => (0x10, 5, limit),
+        Setting::RateLimit(limit) => (0x08, 4, limit),
+        Setting::BacklogWaitTime(jiffies) => (0x20, 9, jiffies),
     };
     let mut payload = [0; 40];
     payload[..4].copy_from_slice(&mask.to_ne_bytes());
@@ -311,6 +317,20 @@ impl AuditSocket {
             false,
         )?;
         Ok(status)
+    }
+
+    /// Receives and throws away, until it fails.
+    ///
+    /// # Errors
+    /// The end of it.
+    pub fn discard(&self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.receive(&mut buffer) {
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+                _ => {}
+            }
+        }
     }
 
     /// `AUDIT_LIST_RULES`: gives each rule's bytes to `each`.

@@ -220,18 +220,19 @@ impl Core {
         while let Some(entry) = self.log.loose.first_entry()
             && *entry.key() <= epoch
         {
-            for ((pid, name), (_, raws)) in entry.remove() {
+            for ((pid, name), (first, raws)) in entry.remove() {
                 // Named 0x1, or named after a release: reported where the record stands.
-                let Some(held) = self.ledger.held.get(&pid) else { continue };
-                if held.allows(name) || name == Some(BOOT) {
+                let Some(held) = self.ledger.held.get(&pid).filter(|held| !held.many) else { continue };
+                let ids = held.ids(first);
+                if ids.is_empty() || ids.contains(&name) || name == Some(BOOT) {
                     continue;
                 }
-                let invariant = match (held.ids(), name) {
+                let invariant = match (&ids[..], name) {
                     ([None], _) => Invariant::G7Boot,
                     (_, None) => Invariant::G7Missing,
                     _ => Invariant::G7Right,
                 };
-                let expected: Vec<String> = held.ids().iter().map(|id| attribution(*id)).collect();
+                let expected: Vec<String> = ids.iter().map(|id| attribution(*id)).collect();
                 let finding = Finding::new(
                     invariant,
                     format!("{} in an event of pid {pid}", expected.join(" or ")),

@@ -9,8 +9,8 @@ use super::{
     CheckOptions,
     finding::FindingSet,
     joined::{Attribution, ReleaseBy},
-    ledger::Ledger,
-    log::Log,
+    ledger::{Ledger, Parted},
+    log::{Log, WINDOW},
     loss::LossEvidence,
     pairing::Pairing,
     perf::Perf,
@@ -106,7 +106,38 @@ impl Core {
             && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
             && (set.verified || set.release_matches());
         if done {
-            self.sets.drop_set(id);
+            self.part(id);
+        }
+    }
+
+    /// Drops a set that both sides are done with. What its members' pids held is remembered no longer than the log may speak of it.
+    pub fn part(&mut self, id: u64) {
+        let Some(set) = self.sets.drop_set(id) else { return };
+        let Some(release) = set.release.filter(|_| !set.leavers_cut) else { return };
+        for leaver in &set.leavers {
+            if let Some(held) = self.ledger.held.get_mut(&leaver.pid) {
+                held.part(id, release.raw.position);
+                self.ledger.parted.push_back(Parted { release: release.raw.position, pid: leaver.pid, id });
+            }
+        }
+        self.forget_parted();
+    }
+
+    /// Forgets what pids held of sets that were released so long ago that all events from before are complete.
+    pub fn forget_parted(&mut self) {
+        while let Some(&parted) = self.ledger.parted.front()
+            && parted.release + WINDOW <= self.log.position
+        {
+            self.ledger.parted.pop_front();
+            // An event that names its task by pid only is judged at the fence.
+            if !self.log.may_speak_of(parted.pid, parted.release)
+                && let Some(held) = self.ledger.held.get_mut(&parted.pid)
+            {
+                held.forget(parted.id);
+                if held.is_empty() {
+                    self.ledger.held.remove(&parted.pid);
+                }
+            }
         }
     }
 }

@@ -195,8 +195,19 @@ pub(super) struct Expectation {
 /// Ids that tasks of one pid had in this epoch.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    ids: Vec<Option<u64>>,
+    /// Each with the position of its release in the log, if both sides are done with it: nothing of its members stands behind that.
+    ids: Vec<(Option<u64>, u64)>,
+    /// Something is not known of them.
     pub many: bool,
+}
+
+/// A set that both sides are done with, and a pid that held it: forgotten when all events from before its release are complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parted {
+    /// Position of the release.
+    pub release: u64,
+    pub pid: u32,
+    pub id: u64,
 }
 
 impl Held {
@@ -209,22 +220,32 @@ impl Held {
                 return;
             }
         };
-        if !self.ids.contains(&id) {
-            if self.ids.len() == 16 {
-                self.many = true;
-            } else {
-                self.ids.push(id);
-                self.ids.sort_unstable();
-            }
+        if !self.ids.iter().any(|(known, _)| *known == id) {
+            self.ids.push((id, u64::MAX));
         }
     }
 
-    pub fn allows(&self, id: Option<u64>) -> bool {
-        self.many || self.ids.contains(&id)
+    /// A set was released at `position`.
+    pub fn part(&mut self, id: u64, position: u64) {
+        for (_, until) in self.ids.iter_mut().filter(|(known, _)| *known == Some(id)) {
+            *until = position;
+        }
     }
 
-    pub fn ids(&self) -> &[Option<u64>] {
-        &self.ids
+    pub fn forget(&mut self, id: u64) {
+        self.ids.retain(|(known, _)| *known != Some(id));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty() && !self.many
+    }
+
+    /// The ids that an event which begins at this position may name, in order.
+    pub fn ids(&self, position: u64) -> Vec<Option<u64>> {
+        let mut ids: Vec<Option<u64>> =
+            self.ids.iter().filter(|(_, until)| position < *until).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
     }
 }
 
@@ -258,6 +279,7 @@ pub(super) struct Ledger {
     /// Failed calls by the caller's tid: epoch, position, fact.
     pub failed: Map<u32, Vec<(u64, u64, Fact)>>,
     pub held: Map<u32, Held>,
+    pub parted: VecDeque<Parted>,
     /// Tasks that are not over.
     alive: BTreeMap<ActorId, Alive>,
 }

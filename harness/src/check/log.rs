@@ -30,7 +30,7 @@ use super::{
 };
 
 /// Records after which an event that lacks nothing is complete.
-const WINDOW: u64 = 2048;
+pub(super) const WINDOW: u64 = 2048;
 /// Events that may wait for a fence; beyond, the oldest is taken as it is.
 const HELD: usize = 16_384;
 /// Complete events whose stamps are remembered, to notice records that come later.
@@ -76,6 +76,21 @@ pub(super) struct Log {
     pub undefined: Map<u64, Undefined>,
     pub loose: BTreeMap<u64, Loose>,
     pub ours: u64,
+}
+
+impl Log {
+    /// Whether an event that began before `position`, and names its task by this pid only, is still to be judged. Yes also where it would cost too
+    /// much to find out.
+    pub fn may_speak_of(&self, pid: u32, position: u64) -> bool {
+        const FEW: usize = 256;
+        let waits = |loose: &Loose| {
+            loose.range((pid, None)..=(pid, Some(u64::MAX))).any(|(_, (first, _))| *first < position)
+        };
+        let open = |stamp| self.open.get(stamp);
+        self.held.len() > FEW
+            || self.loose.values().any(waits)
+            || self.held.iter().filter_map(open).any(|event| event.pid == Some(pid) && event.first < position)
+    }
 }
 
 impl Core {
@@ -198,6 +213,7 @@ impl Core {
 
     /// Completes events whose window has passed.
     fn expire(&mut self, position: u64) {
+        self.forget_parted();
         while let Some(&(seen, stamp)) = self.log.order.front() {
             if seen + WINDOW > position {
                 break;

@@ -37,6 +37,12 @@ pub(super) struct LossEvidence {
     enabled: bool,
     /// `audit_enabled=0` records in the log.
     disabled_in_log: u64,
+    /// Changes of rules that can suppress records (lists `exclude` and `task`), less those that the agent told of.
+    foreign_rules: i64,
+    /// The first such change in the log.
+    rule_change: Option<String>,
+    /// Registrations of an audit daemon in the log.
+    daemons: u64,
     /// Changes of the configuration that end a lossless log.
     foreign: Vec<String>,
     ledger_fences: Vec<u32>,
@@ -97,6 +103,7 @@ impl LossEvidence {
                 }
                 self.enabled = on;
             }
+            AuditFact::Rule { list, .. } => self.foreign_rules -= i64::from(suppresses(list)),
         }
     }
 
@@ -128,17 +135,45 @@ impl LossEvidence {
         }
     }
 
-    /// A CONFIG_CHANGE record of the kind `op=set NAME=VALUE old=...`.
+    /// A CONFIG_CHANGE record: `op=set NAME=VALUE old=...` (audit_do_config_change(), kernel/audit.c), or
+    /// `op=add_rule key=... list=LIST res=1` (audit_log_rule_change(), kernel/auditfilter.c).
     pub fn config_change(&mut self, body: &[u8]) {
         let text = String::from_utf8_lossy(body);
         let mut words = text.split(' ').filter_map(|word| word.split_once('='));
-        let setting = words.find(|(name, _)| {
+        let setting = words.find(|(name, value)| {
             matches!(
                 *name,
-                "audit_enabled" | "audit_rate_limit" | "audit_backlog_limit" | "lost" | "reset_lost"
-            )
+                "audit_enabled"
+                    | "audit_rate_limit"
+                    | "audit_backlog_wait_time"
+                    | "audit_pid"
+                    | "lost"
+                    | "reset_lost"
+            ) || *name == "op" && matches!(*value, "add_rule" | "remove_rule")
         });
         match setting {
+            Some(("op", change)) => {
+                let list = words.find(|(name, _)| *name == "list").and_then(|(_, list)| list.parse().ok());
+                if list.is_some_and(suppresses) {
+                    self.foreign_rules += 1;
+                    self.rule_change.get_or_insert_with(|| change.to_owned());
+                }
+            }
+            Some(("audit_backlog_wait_time", "0")) => {
+                self.foreign.push(
+                    "CONFIG_CHANGE had records dropped that find the backlog full (backlog_wait_time=0)"
+                        .to_owned(),
+                );
+            }
+            Some(("audit_pid", "0")) => {
+                self.foreign.push("CONFIG_CHANGE: the audit daemon gave up its place".to_owned());
+            }
+            Some(("audit_pid", pid)) => {
+                self.daemons += 1;
+                if self.daemons > 1 {
+                    self.foreign.push(format!("CONFIG_CHANGE: process {pid} took the audit daemon's place"));
+                }
+            }
             Some(("audit_enabled", "0")) => self.disabled_in_log += 1,
             Some(("audit_rate_limit", value)) if value != "0" => {
                 self.foreign.push(format!("CONFIG_CHANGE set a rate limit of {value}"));
@@ -237,11 +272,23 @@ impl LossEvidence {
                 self.disabled_in_log, self.disabled_by_agent
             ),
         );
+        let (rules, change) = (self.foreign_rules, self.rule_change.as_deref().unwrap_or("none"));
+        demand(
+            rules == 0,
+            format!(
+                "CONFIG_CHANGE: rules of the lists exclude and task were changed {rules} times more often than by the agent (the first: {change})"
+            ),
+        );
         demand(self.enabled, "the agent left audit disabled".to_owned());
         reasons.extend(self.foreign);
         reasons.extend(self.ledger_faults);
         if reasons.is_empty() { LossProof::Proven } else { LossProof::NotProven { reasons } }
     }
+}
+
+/// Whether rules of this list (`AUDIT_FILTER_TASK`, `AUDIT_FILTER_EXCLUDE`) can keep records of ours out of the log.
+const fn suppresses(list: u32) -> bool {
+    matches!(list, 1 | 5)
 }
 
 /// A list of numbers, cut in the middle.

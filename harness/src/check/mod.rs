@@ -129,10 +129,11 @@ impl<S: JoinedSink> Checker<S> {
         self.core.loss.fences_agree()
     }
 
-    /// Sets and tasks that are held in memory at this moment.
+    /// Sets, tasks and pids that are held in memory at this moment.
     #[must_use]
-    pub fn held(&self) -> (usize, usize) {
-        (self.core.sets.len(), self.core.ledger.actors.len())
+    pub fn held(&self) -> [usize; 3] {
+        let ledger = &self.core.ledger;
+        [self.core.sets.len(), ledger.actors.len(), ledger.held.len()]
     }
 
     fn give(&mut self) {

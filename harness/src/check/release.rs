@@ -255,7 +255,7 @@ impl Core {
             self.findings.push(finding);
         }
         for id in done {
-            self.sets.drop_set(id);
+            self.part(id);
         }
     }
 }

@@ -393,8 +393,8 @@ impl Sets {
         }
     }
 
-    pub fn drop_set(&mut self, id: u64) {
-        self.map.remove(&id);
+    pub fn drop_set(&mut self, id: u64) -> Option<Set> {
+        self.map.remove(&id)
     }
 }
 

@@ -72,6 +72,7 @@ impl Core {
         });
         self.ledger.expectations.retain(|_, expectation| expectation.epoch > epoch);
         self.ledger.held.clear();
+        self.ledger.parted.clear();
         self.unborn.retain(|unborn| unborn.epoch > epoch);
         let over: Vec<ActorId> = self
             .ledger

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use nstrail::{outcome::Outcome, report::escape::lines};
+use nstrail::{outcome::Outcome, process::interrupt, report::escape::lines};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -26,6 +26,18 @@ impl Ending {
 
     /// Prints the last lines and gives the code. Messages may have words of a patch or a guest in them.
     pub fn report(self) -> ExitCode {
+        if interrupt::requested().is_some()
+            && matches!(self, Self::Verdict(Outcome::Error) | Self::Failed(Outcome::Error, _))
+        {
+            let code = Outcome::Error.exit_code();
+            if let Self::Failed(_, message) = &self {
+                eprintln!("nstrail: error: {}", lines(message));
+            }
+            eprintln!(
+                "nstrail: interrupted: what was gathered so far is kept, there is no verdict (exit code {code})"
+            );
+            return ExitCode::from(code);
+        }
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::Verdict(outcome) => {

@@ -5,7 +5,7 @@ use nstrail::{
     outcome::Outcome,
     plan::scenario::{self, ScenarioError},
     report::{escape::one_line, verdict},
-    run::execute::{EachPatch, RunConfig, RunEvent, execute},
+    run::execute::{EachPatch, Executed, RunConfig, RunEvent, execute},
     snapshot::Mode,
 };
 use nstrail_wire::scenario::Scenario;
@@ -38,8 +38,11 @@ pub fn run(context: &Context, args: &RunArgs) -> Ending {
     let result = execute(&config, &mut |event| show(&mut progress, event));
     drop(progress);
     match result {
-        Ok((summary, folder)) => {
+        Ok(Executed { summary, folder, unwritten }) => {
             print!("{}", verdict::render(&summary));
+            if let Some(error) = unwritten {
+                return Ending::Failed(Outcome::Error, error.to_string());
+            }
             eprintln!("nstrail: results in {}", folder.path().display());
             Ending::Verdict(summary.outcome)
         }

@@ -11,31 +11,7 @@ use super::BuildEvent;
 
 /// A tree with kbuild's entry points: the targets that we call, merge_config.sh, and two objects to compile. It
 /// drops CONFIG_DENIED as Kconfig drops what it cannot grant, and is killed in the middle of a file while `KILLED` exists.
-const MAKEFILE: &str = r#"VERSION = 6
-PATCHLEVEL = 12
-SUBLEVEL = 7
-EXTRAVERSION =
-NAME = Fake
-objects := $(patsubst kernel/%.c,$(O)/%.o,$(wildcard kernel/*.c))
-tinyconfig:
-	@echo '  GEN     config'
-	@mkdir -p $(O)
-	@echo '# CONFIG_TINY is not set' > $(O)/.config
-olddefconfig:
-	@sed -i '/CONFIG_DENIED/d' $(O)/.config
-vmlinux: $(O)/vmlinux
-$(O)/%.o: kernel/%.c include/common.h
-	@echo '  CC      kernel/$*.o'
-	@test ! -e KILLED || { echo half > $@; kill -9 $$PPID; }
-	@$(CC) -Iinclude -c -ffreestanding -o $@ $<
-	@touch $(O)/.$*.o.cmd
-$(O)/vmlinux: $(objects)
-	@echo '  LD      vmlinux'
-	@ld -e f -o $@ $(objects)
-	@nm $@ > $(O)/System.map
-	@mkdir -p $(O)/include/config
-	@echo 6.12.7 > $(O)/include/config/kernel.release
-"#;
+const MAKEFILE: &str = include_str!("../../tests/common/fake_kernel.mk");
 
 /// As the kernel's own is called: `-m -O FOLDER BASE FRAGMENT...`.
 const MERGE_CONFIG: &str = "#!/bin/sh\nshift 3\nbase=$1\nshift\ncat \"$@\" >> \"$base\"\n";

@@ -84,6 +84,7 @@ impl Outermost {
             Step::Fence {} => {
                 hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
             }
+            Step::Meddle(_) => hold(self.audit, number, || "meddles with audit while it is off".into()),
             Step::Audit { enabled } => {
                 self.audit = *enabled;
                 Ok(())
@@ -177,7 +178,7 @@ impl Place {
 
     fn check(&mut self, step: &Step, number: u32) -> Verdict {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } => {
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) => {
                 hold(false, number, || "is for the outermost list (fence, rule, audit)".into())
             }
             Step::Spawn(spawn) => self.spawn(spawn, number),
@@ -567,7 +568,23 @@ fn check_churn(churn: &Churn, number: u32) -> Verdict {
     })?;
     hold(churn.probe_every == 0 || !churn.probes.is_empty(), number, || {
         "is to probe, but has no probes".into()
-    })
+    })?;
+    hold(!churn.vfork || churn.kill_every == 0, number, || {
+        "kills containers that their maker waits for (hint: kill_every = 0 with vfork)".into()
+    })?;
+    // timens_on_fork() would change the clocks of memory that the maker uses, too; since 6.3 it leaves the child where it was.
+    hold(
+        !churn.vfork || !churn.kinds.iter().flatten().any(|kind| *kind == NamespaceType::Time),
+        number,
+        || {
+            "has time namespaces, which need memory of their own (hint: no kind with `time` with vfork)"
+                .into()
+        },
+    )?;
+    hold(churn.look_every > 0, number, || {
+        "has nobody look (hint: look_every = 1 for each container)".into()
+    })?;
+    hold(churn.seconds != Some(0), number, || "ends after 0 seconds, expected 1 or more".into())
 }
 
 #[cfg(test)]

@@ -163,6 +163,12 @@ fn a_churn_that_could_not_run_is_refused() {
     assert!(objection(&churn(4, 300, "")).contains("pid_max to 300"));
     assert!(objection(&churn(4, 1000, "\"login\"")).contains("not every container"));
     assert!(objection(&churn(4, 1000, "")).contains("no probes"));
+    let with = |line: &str| churn(4, 1000, "\"syscall\"") + line + "\n";
+    assert!(objection(&with("seconds = 0")).contains("0 seconds"));
+    assert!(objection(&with("look_every = 0")).contains("look_every"));
+    let killed = with("vfork = true").replace("kill_every = 0", "kill_every = 5");
+    assert!(objection(&killed).contains("kill_every = 0"));
+    assert!(objection(&with("vfork = true").replace("uts", "time")).contains("`time`"));
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub fn title(step: &Step) -> String {
         Step::Interrupt(step) => words(&format!("kill in the middle of {:?}", step.call), &step.flags),
         Step::NoMemory(step) => words(&format!("{:?} without memory", step.call), &step.flags),
         Step::Census {} => "census".to_owned(),
+        Step::Meddle(how) => format!("meddle: {how:?}"),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),
     }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One scenario on one kernel image: boot, start, capture, check as it comes, end the machine.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use nstrail_wire::{
     batch,
@@ -52,6 +55,8 @@ pub enum GuestEnding {
     AgentFailed { step: Option<u32>, reason: String },
     /// The machine ended without a last message.
     Died { reason: String },
+    /// QEMU or the daemon of the share failed: trouble of this host.
+    Broken { reason: String },
     /// A limit was reached.
     TimedOut { reason: String },
     /// A channel's stream is faulty: nothing after it proves anything.
@@ -66,7 +71,7 @@ impl GuestEnding {
     pub const fn outcome(&self) -> Outcome {
         match self {
             Self::Finished { .. } => Outcome::Passed,
-            Self::AgentFailed { .. } | Self::Interrupted => Outcome::Error,
+            Self::AgentFailed { .. } | Self::Broken { .. } | Self::Interrupted => Outcome::Error,
             Self::Died { .. } => Outcome::Crashed,
             Self::TimedOut { .. } => Outcome::TimedOut,
             Self::StreamFault { .. } => Outcome::Inconclusive,
@@ -78,7 +83,7 @@ impl GuestEnding {
     fn mute(&self) -> Option<String> {
         match self {
             // The hints are about limits, and the limit of a first sign of life is ours.
-            Self::Died { reason } | Self::TimedOut { reason } => {
+            Self::Died { reason } | Self::Broken { reason } | Self::TimedOut { reason } => {
                 Some(reason.split(" (hint:").next().unwrap_or_default().to_owned())
             }
             Self::Finished { .. }
@@ -97,9 +102,10 @@ impl GuestEnding {
                 Some(format!("the guest agent failed in step {step}: {reason}"))
             }
             Self::AgentFailed { step: None, reason } => Some(format!("the guest agent failed: {reason}")),
-            Self::Died { reason } | Self::TimedOut { reason } | Self::StreamFault { reason } => {
-                Some(reason.clone())
-            }
+            Self::Died { reason }
+            | Self::Broken { reason }
+            | Self::TimedOut { reason }
+            | Self::StreamFault { reason } => Some(reason.clone()),
             Self::Interrupted => Some("interrupted".to_owned()),
         }
     }
@@ -190,7 +196,7 @@ pub fn boot(spec: &VmSpec) -> Result<Booted, BootFailure> {
             }
             VmEvent::Control { .. } | VmEvent::Audit(_) => {}
             VmEvent::Console(finding) => console.push(finding),
-            end => break Err(ending_of(end)),
+            end => break Err(ending_of(end, &machine)),
         }
     };
     let boot = machine.started().elapsed();
@@ -199,7 +205,7 @@ pub fn boot(spec: &VmSpec) -> Result<Booted, BootFailure> {
 }
 
 /// How an event that is no message ends a guest.
-fn ending_of(event: VmEvent) -> GuestEnding {
+fn ending_of(event: VmEvent, machine: &RunningVm) -> GuestEnding {
     if interrupt::requested().is_some() {
         return GuestEnding::Interrupted;
     }
@@ -207,15 +213,18 @@ fn ending_of(event: VmEvent) -> GuestEnding {
         VmEvent::Exited { status } => {
             GuestEnding::Died { reason: format!("the guest ended without a last message (QEMU: {status})") }
         }
+        VmEvent::Broken { reason } => GuestEnding::Broken { reason },
         VmEvent::WallLimit(limit) => GuestEnding::TimedOut {
             reason: format!(
                 "still running after the wall clock limit of {} s (hint: --wall)",
                 limit.as_secs()
             ),
         },
-        VmEvent::SilenceLimit(limit) => GuestEnding::TimedOut {
-            reason: format!("no sign of life for {} s (hint: --silence)", limit.as_secs()),
-        },
+        VmEvent::SilenceLimit(limit) => {
+            let why = machine.stopped().map(|who| format!(": {who}")).unwrap_or_default();
+            let reason = format!("no sign of life for {} s{why} (hint: --silence)", limit.as_secs());
+            GuestEnding::TimedOut { reason }
+        }
         VmEvent::Fault { channel, fault } => {
             GuestEnding::StreamFault { reason: format!("the {channel} is faulty: {fault}") }
         }
@@ -258,7 +267,7 @@ impl<S: JoinedSink> Session<S> {
                     self.console.push(finding);
                     fatal.then(|| GuestEnding::Died { reason: "the kernel panicked".to_owned() })
                 }
-                end => Some(ending_of(end)),
+                end => Some(ending_of(end, machine)),
             };
             match ending {
                 // The audit stream's rest is in the queue: the guest has flushed both ports before its last message,
@@ -320,9 +329,18 @@ impl<S: JoinedSink> Session<S> {
                     return Some(GuestEnding::AgentFailed { step: None, reason });
                 }
                 let start = HostMessage::Start { scenario: scenario.clone(), seed };
-                let sent = machine.send(&start);
-                sent.err()
-                    .map(|error| GuestEnding::Died { reason: format!("the guest takes no message: {error}") })
+                match machine.send(&start) {
+                    // QEMU is gone: how it ended comes next.
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+                    {
+                        None
+                    }
+                    Err(error) => {
+                        Some(GuestEnding::Died { reason: format!("the guest takes no message: {error}") })
+                    }
+                    Ok(()) => None,
+                }
             }
             GuestMessage::Facts(facts) => {
                 for fact in facts {

@@ -114,22 +114,28 @@ pub enum RunEvent<'a> {
 /// before it drops a record.
 pub const AUDIT_PARAMETERS: [&str; 2] = ["audit=1", "audit_backlog_limit=8192"];
 
-/// Runs it all. The summary is complete whatever happens, and lies in the run's folder with the KTAP report.
+/// What a run came to.
+#[derive(Debug)]
+pub struct Executed {
+    pub summary: RunSummary,
+    pub folder: RunFolder,
+    /// Why the summary is not in the run's folder.
+    pub unwritten: Option<FolderError>,
+}
+
+/// Runs it all. The summary is complete whatever happens, and lies in the run's folder with the KTAP report, unless that cannot be written.
 ///
 /// # Errors
-/// If the run's folder cannot be made or written.
-pub fn execute(
-    config: &RunConfig,
-    progress: &mut dyn FnMut(RunEvent<'_>),
-) -> Result<(RunSummary, RunFolder), FolderError> {
+/// If the run's folder cannot be made.
+pub fn execute(config: &RunConfig, progress: &mut dyn FnMut(RunEvent<'_>)) -> Result<Executed, FolderError> {
     let started = Instant::now();
     let folder = RunFolder::create(&config.out)?;
     let kernels = vec![one_kernel(config, &folder, progress)];
     let outcome = RunSummary::judge(&kernels);
     let reproducer = reproducer(config, config.scenarios.iter().map(|scenario| scenario.name.as_str()));
     let summary = RunSummary::new(folder.id(), outcome, reproducer, kernels, started.elapsed());
-    write_reports(&folder, &summary)?;
-    Ok((summary, folder))
+    let unwritten = write_reports(&folder, &summary).err();
+    Ok(Executed { summary, folder, unwritten })
 }
 
 /// summary.json, report.ktap, and `out/latest`.
@@ -176,6 +182,13 @@ pub(super) fn error(message: impl ToString) -> Failure {
 /// Whose trouble a kernel is that could not be had.
 #[must_use]
 pub fn kernel_failure(trouble: &KernelError) -> Failure {
+    // ENOSPC as the C library words it, whoever of make's many programs met it.
+    let message = trouble.to_string();
+    if message.contains("No space left on device") {
+        let hint =
+            "make room, or have NSTRAIL_CACHE name a folder elsewhere: this is no verdict about the kernel";
+        return error(format!("{message} (hint: {hint})"));
+    }
     let outcome = match trouble {
         _ if trouble.is_interrupted() => Outcome::Error,
         KernelError::Rejected(_) => Outcome::PatchRejected,
@@ -184,7 +197,7 @@ pub fn kernel_failure(trouble: &KernelError) -> Failure {
         }
         _ => Outcome::Error,
     };
-    Failure { outcome, message: trouble.to_string() }
+    Failure { outcome, message }
 }
 
 fn stage(name: &str, time: Duration, summary: &mut KernelSummary) {
@@ -302,8 +315,11 @@ pub(super) fn prepare(config: &RunConfig, folder: &RunFolder) -> Result<Guest, F
     let chosen = chosen.map_err(error)?;
     let agent = agent::load(config.project.root()).map_err(error)?;
     let initrd = folder.path().join("initrd.cpio");
-    fs::write(&initrd, initramfs::archive(&agent))
-        .map_err(|trouble| error(format!("cannot write {}: {trouble}", initrd.display())))?;
+    if let Err(trouble) = fs::write(&initrd, initramfs::archive(&agent)) {
+        // Half of it is of no use, and the summary needs the room.
+        let _ = fs::remove_file(&initrd);
+        return Err(error(format!("cannot write {}: {trouble}", initrd.display())));
+    }
     Ok(Guest { chosen, initrd })
 }
 

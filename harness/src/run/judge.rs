@@ -33,14 +33,22 @@ pub fn judge<S>(driven: &Driven<S>) -> (Outcome, Option<String>) {
                 let findings = if count == 1 { "finding" } else { "findings" };
                 (Outcome::Failed, Some(format!("{count} {findings}")))
             }
-            Checked::Inconclusive => {
-                (Outcome::Inconclusive, Some("it is not proven that nothing was lost".to_owned()))
-            }
+            Checked::Inconclusive => (Outcome::Inconclusive, Some(unproven(&doubts(&driven.check)))),
         });
     }
     let worst = Outcome::of_parts(parts.iter().map(|(outcome, _)| *outcome)).unwrap_or(Outcome::Crashed);
     let reason = parts.into_iter().find(|(outcome, _)| *outcome == worst).and_then(|(_, reason)| reason);
     (worst, reason)
+}
+
+/// Why a capture that may have lost something is none that passes: the first reason in full.
+fn unproven(doubts: &[String]) -> String {
+    let what = "it is not proven that nothing was lost";
+    match doubts {
+        [] => what.to_owned(),
+        [first] => format!("{what}: {first}"),
+        [first, rest @ ..] => format!("{what}: {first} (and {} more reasons)", rest.len()),
+    }
 }
 
 const fn outcome_of_splat(kind: SplatKind) -> Outcome {

@@ -27,13 +27,13 @@ use crate::check::{CheckOptions, CheckResult, Checker, JoinedSink};
 pub enum ReplayError {
     #[error("cannot read {}: {source} (hint: name the folder of one scenario, out/RUN-ID/VERSION/SCENARIO)", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message} (hint: the recording was cut or changed, or is another version's: run the scenario again)", path.display())]
     Scenario { path: PathBuf, message: String },
-    #[error("{} line {line}: {source}", path.display())]
+    #[error("{} line {line}: {source} (hint: the recording was cut or changed, or is another version's: run the scenario again)", path.display())]
     Line { path: PathBuf, line: u64, source: RecordError },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source} (hint: the recording was cut or changed, or is another version's: run the scenario again)", path.display())]
     Frame { path: PathBuf, source: FrameError },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source} (hint: the recording was cut or changed, or is another version's: run the scenario again)", path.display())]
     Message { path: PathBuf, source: MessageError },
 }
 

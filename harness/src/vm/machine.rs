@@ -6,7 +6,10 @@ use std::{
     io::Write as _,
     os::{
         fd::{AsRawFd as _, OwnedFd, RawFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -99,7 +102,12 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
     drop(ends);
 
     let (sender, heard) = sync_channel(QUEUE);
-    let threads = start_threads(spec, console, &control, audit, &sender).map_err(BootFailure::Channel)?;
+    let mut threads = start_threads(spec, console, &control, audit, &sender).map_err(BootFailure::Channel)?;
+    let open_channels = threads.len();
+    if let Some(daemon) = &daemon {
+        let watch = daemon.exit().and_then(|exit| wire::await_daemon(exit, sender));
+        threads.push(watch.map_err(BootFailure::Channel)?);
+    }
     Ok(RunningVm {
         qemu,
         daemon,
@@ -107,7 +115,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
         control,
         encoder: FrameEncoder::new(),
         heard,
-        open_channels: threads.len(),
+        open_channels,
         threads,
         started,
         last_sign: started,
@@ -161,7 +169,7 @@ impl RunningVm {
     pub fn next_event(&mut self) -> VmEvent {
         loop {
             if self.open_channels == 0 {
-                return VmEvent::Exited { status: self.await_exit() };
+                return self.await_exit();
             }
             let wall = (self.started + self.spec.limits.wall).saturating_duration_since(Instant::now());
             let silence = (self.last_sign + self.silence).saturating_duration_since(Instant::now());
@@ -170,12 +178,17 @@ impl RunningVm {
                 return VmEvent::WallLimit(self.spec.limits.wall);
             }
             match self.heard.recv_timeout(wall.min(silence)) {
+                Ok(Heard::DaemonGone) => {
+                    if let Some(reason) = self.lost_daemon() {
+                        return VmEvent::Broken { reason };
+                    }
+                }
                 Ok(heard) => {
                     self.last_sign = Instant::now();
                     self.silence = self.spec.limits.silence;
                     match heard {
                         Heard::Event(event) => return event,
-                        Heard::Line => {}
+                        Heard::Line | Heard::DaemonGone => {}
                         Heard::Closed => self.open_channels -= 1,
                     }
                 }
@@ -188,15 +201,48 @@ impl RunningVm {
         }
     }
 
-    fn await_exit(&mut self) -> String {
+    /// The end of QEMU, which has closed its channels. It exits with 0 when the guest resets, whatever made it do so.
+    fn await_exit(&mut self) -> VmEvent {
         match self.qemu.wait_until(Instant::now() + EXIT_GRACE) {
             Ok(Some(status)) => {
                 let tail = self.qemu.tail();
-                if tail.is_empty() { status.to_string() } else { format!("{status}: {}", tail.join(" / ")) }
+                let words = if tail.is_empty() {
+                    status.to_string()
+                } else {
+                    format!("{status}: {}", tail.join(" / "))
+                };
+                if status.success() {
+                    return VmEvent::Exited { status: words };
+                }
+                let hint = match status.signal() {
+                    Some(libc::SIGKILL) => "did the kernel kill it for want of memory? dmesg tells",
+                    _ => "QEMU 7.2 or newer, and memory for the guest; `nstrail doctor` shows what is here",
+                };
+                VmEvent::Broken { reason: format!("QEMU failed: {words} (hint: {hint})") }
             }
-            Ok(None) => "it has closed its channels but still runs".to_owned(),
-            Err(error) => error.to_string(),
+            Ok(None) => VmEvent::Broken { reason: "QEMU has closed its channels but still runs".to_owned() },
+            Err(error) => VmEvent::Broken { reason: error.to_string() },
         }
+    }
+
+    /// How the daemon of the share ended, if it did so while QEMU lives.
+    fn lost_daemon(&mut self) -> Option<String> {
+        let status = self.daemon.as_mut()?.exited()?;
+        // A QEMU that ends hangs up on the daemon first, maybe.
+        let ended = matches!(self.qemu.wait_until(Instant::now() + EXIT_GRACE / 4), Ok(Some(_)));
+        (!ended).then(|| {
+            format!("the virtiofs daemon of the share ended before the guest: {status} (hint: virtiofsd.log)")
+        })
+    }
+
+    /// Which of the host's processes of this machine are stopped by a signal, in words: they are why nothing is heard.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&'static str> {
+        if self.qemu.is_stopped() {
+            return Some("QEMU is stopped by a signal");
+        }
+        let daemon = self.daemon.as_ref().is_some_and(virtiofs::Daemon::is_stopped);
+        daemon.then_some("the virtiofs daemon is stopped by a signal")
     }
 
     /// Ends the machine: an orderly quit, then SIGKILL of what is left. Gives the splats that nobody
@@ -221,7 +267,7 @@ impl RunningVm {
         while self.open_channels > 0 {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Heard::Event(VmEvent::Console(finding))) => console.push(finding),
-                Ok(Heard::Event(_) | Heard::Line) if Instant::now() < deadline => {}
+                Ok(Heard::Event(_) | Heard::Line | Heard::DaemonGone) if Instant::now() < deadline => {}
                 Ok(Heard::Closed) => self.open_channels -= 1,
                 Err(RecvTimeoutError::Disconnected) => self.open_channels = 0,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => return,

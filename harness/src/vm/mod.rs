@@ -69,8 +69,10 @@ pub enum VmEvent {
     Console(ConsoleFinding),
     /// A stream is faulty; nothing more comes from that port.
     Fault { channel: Channel, fault: StreamFault },
-    /// QEMU has ended.
+    /// QEMU has ended, because the guest did.
     Exited { status: String },
+    /// QEMU, or the daemon of the share, has ended otherwise: trouble of this host.
+    Broken { reason: String },
     /// The wall clock limit was reached. The machine still runs.
     WallLimit(Duration),
     /// Nothing was heard for so long. The machine still runs.

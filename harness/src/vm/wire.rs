@@ -19,6 +19,8 @@ use nstrail_wire::{
     message::{self, GuestMessage},
 };
 
+use crate::process::ExitFd;
+
 use super::{
     Channel, StreamFault, VmEvent,
     console::{ConsoleWatch, Seen},
@@ -32,6 +34,8 @@ pub enum Heard {
     Line,
     /// A channel has ended.
     Closed,
+    /// The daemon of the share has ended.
+    DaemonGone,
 }
 
 const CHUNK: usize = 256 * 1024;
@@ -107,6 +111,15 @@ fn frame_again(sequence: u64, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
     let mut frame = Vec::new();
     FrameEncoder::starting_at(sequence).encode(payload, &mut frame)?;
     Ok(frame)
+}
+
+/// Waits for the end of the daemon of the share.
+pub fn await_daemon(exit: ExitFd, heard: SyncSender<Heard>) -> io::Result<JoinHandle<()>> {
+    thread("share", move || {
+        exit.wait();
+        // If nobody listens any more, the machine is being ended.
+        let _ = heard.send(Heard::DaemonGone);
+    })
 }
 
 /// Reads the console to its end: every byte into `log`, every line past the watch.

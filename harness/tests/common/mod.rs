@@ -83,3 +83,20 @@ pub fn series_and(out: &Path, anchor: &str, lines: &[&str], shift: usize) -> tem
     fs::write(list, listed.replace("\n]\n", &format!("\n    \"{name}\",\n]\n"))).unwrap();
     series
 }
+
+/// A tree with kbuild's entry points and two objects to compile.
+pub fn fake_kernel(tree: &Path) {
+    let merge = "#!/bin/sh\nshift 3\nbase=$1\nshift\ncat \"$@\" >> \"$base\"\n";
+    for (path, content) in [
+        ("Makefile", include_str!("fake_kernel.mk")),
+        ("Kconfig", "config BASE\n\tbool \"base\"\n"),
+        ("scripts/kconfig/merge_config.sh", merge),
+        ("include/common.h", "#define COMMON 1\n"),
+        ("kernel/a.c", "#include \"common.h\"\nint f(void)\n{\n\treturn COMMON;\n}\n"),
+        ("kernel/b.c", "#include \"common.h\"\nint g(void)\n{\n\treturn 2;\n}\n"),
+    ] {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}

@@ -191,6 +191,8 @@ pub enum AuditFact {
     },
     /// The agent turned audit off (false) or on again (true) on purpose: between the two, sets are made silently.
     Enabled(bool),
+    /// The agent added (true) or deleted a rule of this list (`AUDIT_FILTER_*`), while audit was on.
+    Rule { list: u32, added: bool },
 }
 
 /// When a state was read.

@@ -81,6 +81,9 @@ pub enum Step {
     /// Look at every task of the guest from outside, by the initial /proc and listns(2): each must still be in the set that it has told, and
     /// there must be no other one. All others must sleep or wait, so it is no step for tasks that run beside each other.
     Census {},
+    /// Meddle with audit behind the ledger's back, as another process of the machine might: a run with such a step proves nothing any more, and
+    /// must not pass.
+    Meddle(Meddle),
 }
 
 impl Step {
@@ -110,11 +113,31 @@ impl Step {
     #[must_use]
     pub const fn is_control(&self) -> bool {
         match self {
-            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } => true,
+            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } | Self::Meddle(_) => true,
             Self::Absent(absent) => absent.control,
             _ => false,
         }
     }
+}
+
+/// See [`Step::Meddle`]. What they change they change back, unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meddle {
+    /// A backlog of one record and no wait for room in it, while events come at a high rate.
+    Backlog,
+    /// A rate limit, while events come at a high rate.
+    RateLimit,
+    /// A rule that excludes definitions (record type 1340) for the rest of the run.
+    Exclude,
+    /// The same for a moment.
+    ExcludeBriefly,
+    /// Audit is turned off for a moment.
+    Disable,
+    /// Another process is the audit daemon for a while, in which events come.
+    Daemon,
+    /// The collector is stopped (SIGSTOP) while more events come than its sockets have room for.
+    StopReader,
 }
 
 /// See [`Step::Absent`].
@@ -494,4 +517,19 @@ pub struct Churn {
     pub fork_every: u32,
     /// One in so many is killed.
     pub kill_every: u32,
+    /// Containers share the memory of their maker, which waits for their end (CLONE_VM, CLONE_VFORK) and its
+    /// files (CLONE_FILES): nothing to copy, and the fastest way there is.
+    #[serde(default)]
+    pub vfork: bool,
+    /// Seconds after which no more containers are made, however many there are by then.
+    #[serde(default)]
+    pub seconds: Option<u32>,
+    /// One container in so many reads its namespaces in /proc, and has its maker read its own afterwards. The others, if they do nothing but live and die and are no
+    /// new pid or user namespace, tell what was called and what came back; log and perf have their namespaces, too.
+    #[serde(default = "each")]
+    pub look_every: u32,
+}
+
+const fn each() -> u32 {
+    1
 }

@@ -28,6 +28,8 @@ pub enum Command {
     AwaitFence { number: u32 },
     /// Tell behind all that perf has seen so far that audit is about to be turned off, or is on again.
     Audit { enabled: bool },
+    /// Stop being the audit daemon, or be it again.
+    Daemon { on: bool },
     /// Answer when the ledger has been passed on up to this sync.
     AwaitLedger { sync: u64 },
     /// Answer with what was collected.

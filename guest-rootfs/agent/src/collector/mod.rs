@@ -54,7 +54,7 @@ use crate::{
 /// Room for records that a reader has not taken yet, in bytes as the kernel counts them: some 25,000 records.
 const RECEIVE_BUFFER: i32 = 32 * 1024 * 1024;
 /// Records that may wait for the kernel's own thread before tasks are made to wait.
-const BACKLOG_LIMIT: u32 = 32 * 1024;
+const BACKLOG_LIMIT: u32 = 8 * 1024;
 /// A fence travels in milliseconds; a guest starved by its host may need longer, a broken one never gets there.
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
 /// As [`FENCE_LIMIT`], for the way to the host, who may be busy with the records of a whole run.
@@ -182,6 +182,7 @@ impl Collector {
                 self.mark(PerfEvent::Fence { number })?;
             }
             Command::Audit { enabled } => self.mark(PerfEvent::Audit { enabled })?,
+            Command::Daemon { on } => self.be_daemon(on)?,
             Command::AwaitLedger { sync } => {
                 let _hurry = self.pace.hurry();
                 self.progress.wait(sync, FLUSH_LIMIT)?;
@@ -249,6 +250,20 @@ impl Collector {
         }
         self.sockets = Some(Sockets { unicast, multicast });
         Ok(())
+    }
+
+    /// Takes the audit daemon's place, or gives it up.
+    fn be_daemon(&self, on: bool) -> Result<(), CollectorError> {
+        let failed = |action, reason: String| CollectorError::Socket { action, reason };
+        let action = if on { "made the audit daemon's again" } else { "released from the log" };
+        let sockets = self.sockets.as_ref().ok_or_else(|| failed(action, "it is not open".into()))?;
+        let pid = if on { std::process::id() } else { 0 };
+        // The acknowledgement goes to the reader; a refusal ends it.
+        sockets
+            .unicast
+            .send_setting(Setting::Pid(pid))
+            .map(drop)
+            .map_err(|error| failed(action, error.to_string()))
     }
 
     fn collected(&self) -> Result<AuditFact, CollectorError> {

@@ -14,7 +14,7 @@ use std::{
 /// A batch is closed at this size: large frames cost less, but the host should see progress.
 const BATCH: usize = 256 * 1024;
 /// The workload is held up above this.
-const FULL_ENOUGH: usize = 16 * 1024 * 1024;
+const FULL_ENOUGH: usize = 4 * 1024 * 1024;
 /// The reader is held up above this, which a held-up workload cannot reach.
 const FULL: usize = 64 * 1024 * 1024;
 

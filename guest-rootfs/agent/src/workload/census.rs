@@ -17,6 +17,15 @@ pub struct Numbers {
     pub tid: u32,
 }
 
+impl Numbers {
+    /// Of a task in the initial pid namespace.
+    pub fn own() -> Self {
+        // SAFETY: plain system calls.
+        let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+        Self { pid: pid as u32, tid: tid as u32 }
+    }
+}
+
 const fn file_name(entry: NamespaceEntry) -> &'static CStr {
     match entry {
         NamespaceEntry::Cgroup => c"cgroup",
@@ -43,6 +52,12 @@ pub fn numbers() -> io::Result<Numbers> {
         (Some(pid), Some(tid)) => Ok(Numbers { pid, tid }),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// The namespaces of the calling thread, which has these numbers.
+pub fn namespaces_of(numbers: Numbers) -> io::Result<NamespaceSet> {
+    // Each new task has inodes of its own in /proc: two folders less is a tenth of what a container costs here.
+    if numbers.pid == numbers.tid { namespaces_in(c"self/ns") } else { namespaces() }
 }
 
 /// The calling thread's namespaces.

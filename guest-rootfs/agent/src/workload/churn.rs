@@ -5,11 +5,16 @@
 //! seeded by the run's seed, the worker's number and the container's position: the number of CPUs and the
 //! scheduler only decide how the workers' stories interleave.
 
-use std::{ffi::CStr, io, sync::atomic::Ordering};
+use std::{
+    ffi::CStr,
+    io,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use nstrail_wire::{
     fact::ProbeKind,
-    namespace::{CLONE_NEW_ALL, NamespaceType},
+    namespace::{CLONE_NEW_ALL, CLONE_VFORK, CLONE_VM, NamespaceType},
     step::{Churn, Death, SpawnCall},
 };
 
@@ -33,6 +38,9 @@ struct Plan<'a> {
     nested: Option<&'a [NamespaceType]>,
     forks: bool,
     death: Death,
+    vfork: bool,
+    /// It reads its namespaces.
+    looks: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -46,13 +54,46 @@ impl<'a> Plan<'a> {
         let nests = random.once_in(churn.nest_every);
         let forks = random.once_in(churn.fork_every);
         let killed = random.once_in(churn.kill_every);
+        let looks = random.once_in(churn.look_every);
         Self {
             types,
             probe: probe.filter(|_| probes),
             nested: nests.then_some(nested),
             forks,
             death: if killed { Death::Kill } else { Death::Exit },
+            vfork: churn.vfork,
+            looks,
         }
+    }
+
+    /// A container, or a plain fork, that this one makes.
+    fn inner<'b>(&self, types: &'b [NamespaceType]) -> Plan<'b> {
+        Plan {
+            types,
+            probe: self.probe,
+            nested: None,
+            forks: false,
+            death: Death::Exit,
+            vfork: self.vfork,
+            looks: true,
+        }
+    }
+
+    /// Whether it does nothing that needs its namespaces to be told.
+    fn is_bare(&self) -> bool {
+        let numbered = |r#type: &NamespaceType| matches!(r#type, NamespaceType::Pid | NamespaceType::User);
+        let acts = self.probe.is_some() || self.nested.is_some() || self.forks;
+        !self.looks && !acts && self.death == Death::Exit && !self.types.iter().any(numbered)
+    }
+
+    /// The call that makes it. clone3 knows all types.
+    fn make(&self) -> Make {
+        let mut make = Make::plain(SpawnCall::Clone3, self.types);
+        debug_assert!(make.flags & CLONE_NEW_ALL == make.flags);
+        if self.vfork {
+            make.flags |= CLONE_VM | CLONE_VFORK | libc::CLONE_FILES as u64;
+        }
+        make
     }
 }
 
@@ -93,7 +134,11 @@ impl Setting {
 fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
     stay_on_one_cpu(worker).map_err(StepError::call("sched_setaffinity"))?;
     let (mut last, mut rollovers) = (0, 0);
+    let (began, limit) = (Instant::now(), churn.seconds.map(|seconds| Duration::from_secs(seconds.into())));
     for position in 0..workers::share(churn.containers, churn.workers, worker) {
+        if limit.is_some_and(|limit| began.elapsed() >= limit) {
+            break;
+        }
         let plan = Plan::new(churn, task.stage.seed, worker, position);
         let local_pid = container(task, &plan)?;
         // PIDs are handed out upwards: one below its predecessor means that the counter has wrapped in between.
@@ -125,13 +170,13 @@ fn stay_on_one_cpu(worker: u32) -> io::Result<()> {
 /// Makes a container and sees it off. Gives its pid.
 fn container(task: &mut Task, plan: &Plan<'_>) -> Result<i32, StepError> {
     let body = |child: &mut Task| live(child, plan).map_err(|error| Failed { step: child.step, error });
-    // clone3 knows all types.
-    let make = Make::plain(SpawnCall::Clone3, plan.types);
-    debug_assert!(make.flags & CLONE_NEW_ALL == make.flags);
+    task.bare = plan.is_bare() && task.counts_from_init();
+    let make = Make { bare: task.bare, ..plan.make() };
     let ready = (plan.death == Death::Kill).then(Pipe::new).transpose()?;
     let ending = ready.map_or(Ending::Exit, |ready| Ending::BeKilled { ready: ready.write });
     let made = make_child(task, &make, ending, None, &body, None)?
         .ok_or(StepError::Scenario("a container was refused"))?;
+    task.bare = false;
     if let Some(ready) = ready {
         ready.await_byte()?;
         kill(made.local_pid)?;
@@ -145,13 +190,10 @@ fn live(task: &mut Task, plan: &Plan<'_>) -> Result<(), StepError> {
         probe::cause(task, kind)?;
     }
     if plan.forks {
-        container(
-            task,
-            &Plan { types: &[], probe: plan.probe, nested: None, forks: false, death: Death::Exit },
-        )?;
+        container(task, &plan.inner(&[]))?;
     }
     if let Some(types) = plan.nested {
-        container(task, &Plan { types, probe: plan.probe, nested: None, forks: false, death: Death::Exit })?;
+        container(task, &plan.inner(types))?;
     }
     Ok(())
 }
@@ -172,6 +214,9 @@ mod tests {
             nest_every: 7,
             fork_every: 3,
             kill_every: 11,
+            vfork: false,
+            seconds: None,
+            look_every: 1,
         };
         let plans = |seed, worker| (0..500).map(|at| Plan::new(&churn, seed, worker, at)).collect::<Vec<_>>();
         assert_eq!(plans(1, 2), plans(1, 2));

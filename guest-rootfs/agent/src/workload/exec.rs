@@ -159,6 +159,8 @@ fn resume(stage: Stage, passenger: Passenger) -> Result<Task, StepError> {
         ending: passenger.ending,
         kept: passenger.kept,
         labels: passenger.labels,
+        bare: false,
+        waiting: None,
     };
     task.tell_operation(Call::Exec, 0, 0, Outcome::Done)?;
     if task.set.get(NamespaceEntry::Time) != passenger.before.get(NamespaceEntry::Time) {

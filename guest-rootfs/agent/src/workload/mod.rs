@@ -8,7 +8,7 @@
 //! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
-//! - [`no_memory`]: calls without memory. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
+//! - [`no_memory`]: calls without memory. [`meddle`]: what loses records on purpose. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
 
 pub mod census;
 mod cgroup;
@@ -18,6 +18,7 @@ mod error;
 mod exec;
 mod inherited;
 mod interrupt;
+mod meddle;
 mod moves;
 mod nest;
 mod no_memory;
@@ -162,7 +163,7 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
 
 fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32) -> Result<(), Failed> {
     let failed = |error| Failed { step: number, error };
-    let mut task = Task::start(stage, origin, number, &[]).map_err(failed)?;
+    let mut task = Task::start(stage, origin, number, &[], false).map_err(failed)?;
     task.walk(steps, number)?;
     task.end().map_err(|error| Failed { step: task.step, error })
 }
@@ -199,6 +200,7 @@ impl Control<'_> {
                 let (_, rule) = self.rules.remove(at.ok_or(StepError::Scenario("no such rule stands"))?);
                 self.audit.delete_rule(&rule).map_err(StepError::call("AUDIT_DEL_RULE"))
             }
+            Step::Meddle(how) => meddle::step(self.audit, self.collector, *how),
             Step::Absent(_) => Ok(()),
             _ => Err(StepError::Scenario("step is not for the main task")),
         }

@@ -65,6 +65,8 @@ pub struct Make {
     pub fault: Option<Fault>,
     pub cgroup: RawFd,
     pub trial: Option<Trial>,
+    /// The child is a bare one ([`Task::bare`]).
+    pub bare: bool,
 }
 
 /// A call that may come to nothing: what became of it is told by [`Shared`](super::shared::Shared).
@@ -81,7 +83,7 @@ pub enum Trial {
 impl Make {
     /// A call with namespace types and nothing else.
     pub fn plain(call: SpawnCall, types: &[NamespaceType]) -> Self {
-        Self { call, flags: bits(types), fault: None, cgroup: -1, trial: None }
+        Self { call, flags: bits(types), fault: None, cgroup: -1, trial: None, bare: false }
     }
 
     /// The flags as the ledger has them: vfork implies two.
@@ -115,6 +117,7 @@ struct Cradle<'a> {
     ending: Ending,
     orphan: Option<Orphan>,
     body: &'a dyn Fn(&mut Task) -> Result<(), Failed>,
+    bare: bool,
     /// Shut (0) while the maker of a task that shares its memory has not told of the call.
     gate: AtomicU32,
     /// 1 when such a task has done its steps.
@@ -135,7 +138,7 @@ pub struct Orphan {
 pub struct Made {
     pub actor: ActorId,
     pub local_pid: i32,
-    /// What it runs on if it shares its maker's memory: unmapped when this is dropped, after its end.
+    /// What it runs on if it shares its maker's memory: free again when this is dropped, after its end.
     _stack: Option<Stack>,
 }
 
@@ -161,6 +164,7 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         fault: spawn.fault,
         cgroup: cgroup.as_ref().map_or(PROC, Cgroup::fd),
         trial: None,
+        bare: false,
     };
     let leaves = foundlings(&spawn.inside);
     if leaves > 0 {
@@ -280,10 +284,11 @@ pub fn make_child(
         ending,
         orphan,
         body,
+        bare: make.bare,
         gate: AtomicU32::new(u32::from(!takes_turns)),
         done: AtomicU32::new(0),
     };
-    let stack = shares_memory.then(Stack::map).transpose().map_err(StepError::call("stack"))?;
+    let stack = shares_memory.then(Stack::take).transpose().map_err(StepError::call("stack"))?;
     let mut pidfd: RawFd = -1;
     let pid_one: i32 = 1;
     let arguments = clone_args(make, &mut pidfd, &pid_one);
@@ -400,7 +405,8 @@ unsafe extern "C" fn enter(cradle: *const c_void) -> ! {
 
 fn live(cradle: &Cradle<'_>) -> Result<Ending, Failed> {
     let failed = |error| Failed { step: cradle.step, error };
-    let mut task = Task::start(cradle.stage, &cradle.origin, cradle.step, cradle.labels).map_err(failed)?;
+    let mut task =
+        Task::start(cradle.stage, &cradle.origin, cradle.step, cradle.labels, cradle.bare).map_err(failed)?;
     task.seccomp = cradle.seccomp;
     task.ending = cradle.ending;
     if cradle.origin.flags & NamespaceType::User.flag() != 0 {

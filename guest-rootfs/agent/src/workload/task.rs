@@ -64,16 +64,29 @@ pub struct Task {
     pub kept: Vec<Kept>,
     /// Tasks that a setns can name.
     pub labels: Vec<Label>,
+    /// It is at a part of a churn that nobody looks at: its next word waits for the one after it, and it reads nothing.
+    pub bare: bool,
+    pub waiting: Option<Fact>,
 }
 
 impl Task {
     /// First words of a task that was just made.
-    pub fn start(stage: Stage, origin: &Origin, step: u32, labels: &[Label]) -> Result<Self, StepError> {
+    ///
+    /// A `bare` one must be in the initial pid namespace.
+    pub fn start(
+        stage: Stage,
+        origin: &Origin,
+        step: u32,
+        labels: &[Label],
+        bare: bool,
+    ) -> Result<Self, StepError> {
         let (numbers, set) = if stage.ledger.is_off() {
             (Numbers { pid: 0, tid: 0 }, origin.parent_set)
+        } else if bare {
+            (Numbers::own(), NamespaceSet::default())
         } else {
             let numbers = census::numbers().map_err(StepError::call("thread-self"))?;
-            (numbers, census::namespaces().map_err(StepError::call("census"))?)
+            (numbers, census::namespaces_of(numbers).map_err(StepError::call("census"))?)
         };
         stage.shared.tell_tid(origin.actor, numbers.tid);
         let mut task = Self {
@@ -87,12 +100,15 @@ impl Task {
             ending: Ending::Exit,
             kept: Vec::new(),
             labels: labels.to_vec(),
+            bare,
+            waiting: None,
         };
         task.tell(Act::Start {
             parent: Some(origin.parent),
             call: origin.call,
             flags: origin.flags,
-            parent_set: origin.parent_set,
+            // Its maker tells it anyway.
+            parent_set: if bare { NamespaceSet::default() } else { origin.parent_set },
             set,
         })?;
         let moved =
@@ -110,9 +126,16 @@ impl Task {
         }
         let Numbers { pid, tid } = self.numbers;
         let fact = Fact { actor: self.actor, number: self.number, tid, pid, step: self.step, act };
-        self.stage.ledger.write(&fact).map_err(StepError::call("ledger"))?;
         self.number += 1;
-        Ok(())
+        match self.waiting.take() {
+            Some(earlier) => self.stage.ledger.write_both(&earlier, &fact),
+            None if self.bare => {
+                self.waiting = Some(fact);
+                Ok(())
+            }
+            None => self.stage.ledger.write(&fact),
+        }
+        .map_err(StepError::call("ledger"))
     }
 
     /// Writes that a call has returned, after a look at what it did.
@@ -124,13 +147,15 @@ impl Task {
         outcome: Outcome,
     ) -> Result<(), StepError> {
         let before = self.set;
-        if !self.stage.ledger.is_off() {
-            self.set = census::namespaces().map_err(StepError::call("census"))?;
+        let mut after = NamespaceSet::default();
+        if !self.bare && !self.stage.ledger.is_off() {
+            after = census::namespaces_of(self.numbers).map_err(StepError::call("census"))?;
+            self.set = after;
         }
         if flags & CLONE_NEW_ALL != 0 && !matches!(outcome, Outcome::Failed { .. }) {
             self.count_container();
         }
-        self.tell(Act::Operation { call, flags, passed, outcome, before, after: self.set })
+        self.tell(Act::Operation { call, flags, passed, outcome, before, after })
     }
 
     /// One more set was made.
@@ -155,7 +180,7 @@ impl Task {
 
     fn take(&mut self, step: &Step, number: u32) -> Result<(), StepError> {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } => {
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) => {
                 Err(StepError::Scenario("step is for the outermost list"))
             }
             Step::Spawn(spawn) => spawn::step(self, spawn, number),

@@ -4,7 +4,7 @@
 //! The child never returns into its maker's frames. It calls its entry function at once, on a stack of its own if it shares
 //! memory with its maker, and otherwise on its copy of the maker's.
 
-use std::{arch::asm, ffi::c_void, io, ptr};
+use std::{arch::asm, cell::Cell, ffi::c_void, io, ptr};
 
 /// Arguments of clone3 (include/uapi/linux/sched.h, CLONE_ARGS_SIZE_VER2).
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,9 +38,19 @@ pub struct Stack {
 
 const STACK_SIZE: usize = 512 * 1024;
 
+thread_local! {
+    /// A stack that nobody needs at the moment: whoever makes one container after the other maps one stack.
+    static SPARE: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
+}
+
 impl Stack {
-    /// Maps a stack, below which lies a page that may not be touched.
-    pub fn map() -> io::Result<Self> {
+    /// A stack, below which lies a page that may not be touched.
+    pub fn take() -> io::Result<Self> {
+        let spare = SPARE.replace(ptr::null_mut());
+        if spare.is_null() { Self::map() } else { Ok(Self { base: spare }) }
+    }
+
+    fn map() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
         // SAFETY: a new private mapping at an address of the kernel's choice.
         let base = unsafe {
@@ -62,6 +72,11 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        let other = SPARE.replace(self.base);
+        if other.is_null() {
+            return;
+        }
+        SPARE.set(other);
         // SAFETY: the mapping is ours, and its task is gone: owners drop it after that.
         unsafe { libc::munmap(self.base, STACK_SIZE) };
     }

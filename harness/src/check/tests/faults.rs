@@ -16,7 +16,7 @@ use super::{
 use crate::check::{Invariant, LossProof, Outcome};
 
 /// A run with something of everything: ids 0x2 (a container with a probe, a fork, an unshare to 0x3), 0x4 (killed), ...
-fn story() -> Sim {
+pub fn story() -> Sim {
     tell(Sim::new())
 }
 

@@ -6,6 +6,7 @@ mod onlooker;
 mod perf;
 mod runs;
 mod sim;
+mod stream;
 
 use nstrail_wire::{fact::Fact, perf::PerfEvent};
 
