@@ -96,7 +96,7 @@ impl Daemon {
                 };
                 Ok(())
             });
-        // Whoever runs guests is told if there is none: `Sandbox::find`.
+        // Where none works, the command line has said so.
         if let Ok(sandbox) = Sandbox::find() {
             // As root of a user namespace it makes files for root of the guest also if we are an ordinary user.
             let view = View { read: vec![program, folder], write: vec![artifacts], root: true };
