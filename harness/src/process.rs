@@ -101,10 +101,9 @@ impl ProcessError {
         }
     }
 
-    /// Whether it came to its own end with an exit code. A sandbox, as a shell, tells of a signal that has ended its
-    /// child by a code above 128.
+    /// Whether it came to its own end, with an exit code.
     pub fn has_exited(&self) -> bool {
-        self.status().and_then(|status| status.code()).is_some_and(|code| code <= 128)
+        self.status().is_some_and(|status| status.code().is_some())
     }
 
     /// The last lines of the child's output.

@@ -8,10 +8,12 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use common::{nstrail, text};
+use common::{nstrail, root, text};
 use nstrail::report::escape::is_active;
 
 /// A source, a cache and a place for series.
@@ -130,4 +132,51 @@ fn nor_do_the_names_of_files() {
     // And two of them with one number.
     fs::write(folder.join("0001-\n::error ::y.patch"), DIFF).unwrap();
     assert_inert(&bench.run(&["series", "show"], &folder));
+}
+
+/// A build that never ends, with a child in a session of its own, which no signal to a group reaches.
+const ENDLESS: &str = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION =\n\
+    tinyconfig:\n\t@mkdir -p $(O)\n\t@echo > $(O)/.config\nolddefconfig:\n\t@true\n\
+    vmlinux:\n\t@setsid sleep MARK & sleep MARK\n";
+
+/// Processes that have a word in their command line.
+fn marked(mark: &str) -> usize {
+    let lines = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.split(|byte| *byte == 0).any(|word| word == mark.as_bytes())).count()
+}
+
+#[test]
+fn whatever_ends_us_ends_a_build_and_all_that_it_has_started() {
+    for (number, signal) in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {
+        let bench = Bench::new();
+        let mark = format!("77{number}.{}", std::process::id());
+        fs::write(bench.path("linux/Makefile"), ENDLESS.replace("MARK", &mark)).unwrap();
+        let script = "shift 3\nbase=$1\nshift\ncat \"$@\" >> \"$base\"\n";
+        fs::create_dir_all(bench.path("linux/scripts/kconfig")).unwrap();
+        fs::write(bench.path("linux/scripts/kconfig/merge_config.sh"), script).unwrap();
+        let mut ours = Command::new(env!("CARGO_BIN_EXE_nstrail"))
+            .args(["build", "--unpatched", "--sandbox", "on", "--source"])
+            .arg(bench.path("linux"))
+            .arg("--cache")
+            .arg(bench.path("cache"))
+            .current_dir(root())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        let wait = |count: usize| {
+            while marked(&mark) != count && start.elapsed() < Duration::from_secs(30) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(marked(&mark), count, "signal {signal}");
+        };
+        wait(2);
+        // SAFETY: a signal to our own child, which is not reaped yet.
+        unsafe { libc::kill(i32::try_from(ours.id()).unwrap(), signal) };
+        ours.wait().unwrap();
+        wait(0);
+    }
 }

@@ -10,7 +10,7 @@ mod common;
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, lchown, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -25,6 +25,7 @@ const NOBODY: u32 = 65534;
 struct User {
     folder: tempfile::TempDir,
     is_root: bool,
+    path: String,
 }
 
 impl User {
@@ -33,7 +34,7 @@ impl User {
         let is_root = unsafe { libc::geteuid() } == 0;
         let folder = tempfile::Builder::new().prefix("nstrail-user-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let user = Self { folder, is_root };
+        let user = Self { folder, is_root, path: "/usr/bin:/bin".to_owned() };
         for name in ["home", "cache", "out", "tmp"] {
             fs::create_dir(user.path(name)).unwrap();
         }
@@ -76,7 +77,7 @@ impl User {
         command
             .args(args)
             .env_clear()
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", &self.path)
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .env("NSTRAIL_CACHE", self.path("cache"))
@@ -115,7 +116,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn give(path: &Path) {
-    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     if path.symlink_metadata().unwrap().is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path()));
     }
@@ -180,6 +181,41 @@ fn series_are_read_applied_and_built_without_root() {
     assert!(text(&again.stderr).contains("nothing to compile"), "{}", text(&again.stderr));
     // The user's own tree is as it was.
     assert!(fs::read_to_string(user.path("linux/kernel/a.c")).unwrap().contains("return 1;"));
+}
+
+#[test]
+fn where_no_sandbox_works_it_is_said_and_one_that_is_demanded_stops() {
+    let mut user = User::new();
+    small_kernel(&user.path("linux"));
+    fs::create_dir(user.path("bin")).unwrap();
+    for entry in fs::read_dir("/usr/bin").unwrap() {
+        let entry = entry.unwrap();
+        if !["bwrap", "unshare"].contains(&entry.file_name().to_str().unwrap()) {
+            symlink(entry.path(), user.path("bin").join(entry.file_name())).unwrap();
+        }
+    }
+    fs::write(user.path("x.mbox"), MAIL).unwrap();
+    user.own();
+    user.path = user.path("bin").display().to_string();
+    let (source, series) =
+        (user.path("linux").display().to_string(), user.path("x.mbox").display().to_string());
+    let build = |how: &[&'static str], code| {
+        let args = ["--quiet", "build", "--source", &source, "--series", &series];
+        text(&user.expect(code, &[&args[..], how].concat()).stderr)
+    };
+    let said = build(&["--sandbox", "on"], 70);
+    assert!(
+        said.contains("no sandbox works here: bubblewrap: ") && said.contains("bubblewrap, and allow"),
+        "{said}"
+    );
+    let said = build(&[], 0);
+    assert!(
+        said.contains("warning: what runs of the tree can do all that you can: no sandbox works"),
+        "{said}"
+    );
+    // Who says that it is not wanted is not told.
+    fs::remove_dir_all(user.path("cache/images")).unwrap();
+    assert_eq!(build(&["--no-sandbox"], 0), "");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use nstrail::{
     kernel::BuildEvent,
     outcome::Outcome,
     plan::matrix::{Cell, ConfigAxis, FILE_NAME, KernelCell, MatrixFile, Partition, cells},
+    process::Sandbox,
     report::verdict,
     run::{
         execute::RunConfig,
@@ -41,6 +42,9 @@ pub fn matrix(context: &Context, args: &MatrixArgs) -> Ending {
         return Ending::Done;
     }
     let mut live = Live::new(context.quiet, context.terminal, config.cells.len() as u64);
+    if let Err(none) = Sandbox::find() {
+        live.warning(&format!("the virtiofs daemon of each guest can do all that you can: {none}"));
+    }
     let result = execute(&config, &mut |event| show(&mut live, &event));
     drop(live);
     match result {

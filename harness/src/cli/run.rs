@@ -4,6 +4,7 @@
 use nstrail::{
     outcome::Outcome,
     plan::scenario::{self, ScenarioError},
+    process::Sandbox,
     report::{escape::one_line, verdict},
     run::execute::{EachPatch, Executed, RunConfig, RunEvent, execute},
     snapshot::Mode,
@@ -35,6 +36,9 @@ pub fn run(context: &Context, args: &RunArgs) -> Ending {
         return dry_run(&config);
     }
     let mut progress = Progress::new(context.quiet, context.terminal);
+    if let Err(none) = Sandbox::find() {
+        progress.warning(&format!("the virtiofs daemon of each guest can do all that you can: {none}"));
+    }
     let result = execute(&config, &mut |event| show(&mut progress, event));
     drop(progress);
     match result {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -22,6 +22,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long the processes of a sandbox may take to die, all of them with SIGKILL.
 const SANDBOX_END: Duration = Duration::from_secs(5);
+
+/// How long we wait for an orphan of a sandbox to be reaped.
+const ORPHAN_END: Duration = Duration::from_millis(500);
 
 /// Between two looks at the child while lines are awaited.
 const POLL: Duration = Duration::from_millis(50);
@@ -64,7 +67,7 @@ impl Child {
             expression = expression.before_spawn(move |command| inherit(command, writer.as_raw_fd()));
             life = Some(reader);
         }
-        let handle = spawner::start(expression).map_err(start_error)?;
+        let handle = spawner::start(expression, spec.is_confined()).map_err(start_error)?;
         let pid = handle.pids().first().copied().unwrap_or_default() as i32;
         // Registered before anything else can fail: from here on an interrupt finds the group. If
         // one came in between, it did not: the wait looks at the flag again.
@@ -122,9 +125,23 @@ impl Child {
         self.pidfd.try_clone().map(ExitFd)
     }
 
-    /// Whether a signal has stopped it, or what runs below it in a sandbox: it lives, and does nothing.
+    /// Whether a signal has stopped it: it lives, and does nothing (`T` in /proc/PID/stat, proc(5)). If it is confined,
+    /// it is a child of what confines it.
     pub fn is_stopped(&self) -> bool {
-        stopped(self.pid)
+        let mut processes = vec![self.pid];
+        while let Some(pid) = processes.pop() {
+            let read =
+                |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            // The name may hold anything, brackets too.
+            if read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't'])) {
+                return true;
+            }
+            if self.spec.is_confined() {
+                let children = read(&format!("task/{pid}/children"));
+                processes.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+            }
+        }
+        false
     }
 
     /// How long ago it was started.
@@ -162,11 +179,20 @@ impl Child {
         let mut groups = groups();
         kill_group(self.pid, libc::SIGKILL);
         groups.remove(&self.pid);
-        let status = self.handle.wait().map_err(wait_error)?.status;
+        let mut status = self.handle.wait().map_err(wait_error)?.status;
         drop(groups);
         if let Some(life) = &self.life {
             // The pid namespace dies with the process that we have reaped, but a moment later.
             poll(life.as_raw_fd(), 0, SANDBOX_END).map_err(wait_error)?;
+            // Nor has bubblewrap's own first process that descriptor. A host whose init reaps nobody keeps its zombie.
+            let start = Instant::now();
+            while status.signal().is_some() && is_group(self.pid) && start.elapsed() < ORPHAN_END {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // As a shell does, it tells of the signal that has ended its child by a code.
+            if let Some(signal @ 1..=64) = status.code().map(|code| code - 128) {
+                status = ExitStatus::from_raw(signal);
+            }
         }
         self.status = Some(status);
         Ok(self.status)
@@ -392,14 +418,18 @@ fn read_lines(pipe: PipeReader, mut log: Option<File>, lines: &Sender<String>) {
     }
 }
 
-/// `T` in /proc/PID/stat (proc(5)), here or below.
-fn stopped(pid: i32) -> bool {
-    let read = |file: String| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    matches!(interrupt::state(pid), Some('T' | 't'))
-        || read(format!("task/{pid}/children"))
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .any(stopped)
+/// Lets a child have a descriptor of ours.
+fn inherit(command: &mut Command, fd: RawFd) -> io::Result<()> {
+    let keep = move || {
+        // SAFETY: fcntl is async-signal-safe, and touches only a descriptor of the child.
+        match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call: no allocation, no lock.
+    unsafe { command.pre_exec(keep) };
+    Ok(())
 }
 
 /// The exit of a child, to be waited for without the child at hand.
@@ -413,18 +443,10 @@ impl ExitFd {
     }
 }
 
-/// Lets a child have a descriptor of ours.
-fn inherit(command: &mut Command, fd: RawFd) -> io::Result<()> {
-    let keep = move || {
-        // SAFETY: fcntl is async-signal-safe, and touches only a descriptor of the child.
-        match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec it makes one system call: no allocation, no lock.
-    unsafe { command.pre_exec(keep) };
-    Ok(())
+/// Whether anybody is left in a group.
+fn is_group(group: i32) -> bool {
+    // SAFETY: kill takes two integers and touches no memory; signal 0 does nothing.
+    unsafe { libc::kill(-group, 0) == 0 }
 }
 
 fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {

@@ -8,15 +8,11 @@
 //! signal kills everything and exits at once.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// How long a process may take to be stopped by SIGSTOP before it is killed as it is.
-const STOP: Duration = Duration::from_millis(100);
 
 /// The signal that asked us to stop; 0 for none yet.
 static REQUESTED: AtomicI32 = AtomicI32::new(0);
@@ -92,34 +88,8 @@ pub(super) fn groups() -> MutexGuard<'static, BTreeMap<i32, Duration>> {
 /// Sends a signal to a group whose leader is not reaped yet. An error can only say that nobody is
 /// left to be signalled.
 pub(super) fn kill_group(group: i32, signal: i32) {
-    if signal == libc::SIGKILL {
-        kill_below(group);
-    }
-    send(-group, signal);
-}
-
-/// Kills the children of a group's leader, which may have groups of their own: a sandbox's first process dies with the one that we started,
-/// but only once it has asked the kernel for that. The leader is stopped first, so that it makes no more of them meanwhile.
-fn kill_below(leader: i32) {
-    send(leader, libc::SIGSTOP);
-    let deadline = Instant::now() + STOP;
-    while state(leader).is_some_and(|state| matches!(state, 'R' | 'S' | 'D')) && Instant::now() < deadline {
-        thread::yield_now();
-    }
-    let children = fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).for_each(|pid| send(pid, libc::SIGKILL));
-}
-
-/// The state of a process, by proc(5): `R`, `S`, `D`, `T` (stopped), `Z`.
-pub(super) fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, brackets too.
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-}
-
-fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers and touches no memory.
     unsafe {
-        libc::kill(pid, signal);
+        libc::kill(-group, signal);
     }
 }

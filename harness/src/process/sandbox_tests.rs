@@ -177,6 +177,13 @@ fn nothing_survives_not_even_in_a_session_of_its_own() {
         }
         drop(child);
         assert!(gone(&sleep(1)), "{sandbox}");
+        // At any moment of its start.
+        for delay in [0, 1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60] {
+            let child = spec(3).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(delay));
+            drop(child);
+            assert!(gone(&sleep(3)), "{sandbox}: after {delay} ms");
+        }
         let error = spec(2).limit(Duration::from_millis(500)).run().unwrap_err();
         assert!(matches!(error, ProcessError::TimedOut { .. }) && gone(&sleep(2)), "{sandbox}: {error}");
     }
@@ -196,7 +203,8 @@ fn exit_codes_and_signals_are_told_apart() {
     // With unshare it is the first process of its pid namespace, which cannot kill itself.
     let killed = ChildSpec::new("sh").args(["-c", "kill -9 $$"]);
     let error = killed.confine(Sandbox::Bubblewrap, &View::default()).run().unwrap_err();
-    assert!(!error.has_exited() && error.status().is_some(), "{error}");
+    let signal = std::os::unix::process::ExitStatusExt::signal(&error.status().unwrap());
+    assert_eq!((error.has_exited(), signal), (false, Some(libc::SIGKILL)), "{error}");
 }
 
 #[test]

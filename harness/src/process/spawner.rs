@@ -18,15 +18,23 @@ struct Job {
 
 static SPAWNER: Mutex<Option<Sender<Job>>> = Mutex::new(None);
 
-/// Starts an expression of one command, as leader of a process group that dies with us.
-pub(super) fn start(expression: duct::Expression) -> io::Result<duct::Handle> {
+/// Starts an expression of one command, as leader of a process group that dies with us; with `session`, of a session,
+/// which has no terminal.
+pub(super) fn start(expression: duct::Expression, session: bool) -> io::Result<duct::Handle> {
     let parent = std::process::id();
     let expression = expression.before_spawn(move |command| {
-        command.process_group(0);
-        // SAFETY: between fork and exec the closure only calls prctl and getppid, which are plain
+        if !session {
+            command.process_group(0);
+        }
+        // SAFETY: between fork and exec the closure only calls setsid, prctl and getppid, which are plain
         // system calls: no allocation, no lock.
         unsafe {
-            command.pre_exec(move || die_with(parent));
+            command.pre_exec(move || {
+                if session && libc::setsid() == -1 {
+                    return Err(io::Error::last_os_error());
+                }
+                die_with(parent)
+            });
         }
         Ok(())
     });

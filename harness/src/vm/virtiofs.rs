@@ -96,7 +96,7 @@ impl Daemon {
                 };
                 Ok(())
             });
-        // Whoever runs guests is told if there is none: `Sandbox::find`.
+        // Where none works, the command line has said so.
         if let Ok(sandbox) = Sandbox::find() {
             // As root of a user namespace it makes files for root of the guest also if we are an ordinary user.
             let view =
@@ -330,12 +330,12 @@ mod tests {
     #[test]
     fn a_file_has_a_limit_and_no_space_is_reserved() {
         let dir = tempfile::tempdir().unwrap();
-        let script = "head -c 80M /dev/zero > f 2>error; echo $?; : >g; fallocate --keep-size -l 1M g 2>>error; echo $?";
+        let script = "head -c 80M /dev/zero > f 2>error; echo $?; : > g; fallocate --keep-size -l 1M g 2>>error; echo $?";
         assert_eq!(restricted(dir.path(), script), "1\n1\n");
         assert_eq!(dir.path().join("f").metadata().unwrap().len(), LIMIT);
         assert_eq!(dir.path().join("g").metadata().unwrap().blocks(), 0);
         let said = fs::read_to_string(dir.path().join("error")).unwrap();
-        assert!(said.contains("File too large") && said.contains("supported"), "{said}");
+        assert!(said.contains("File too large") && said.contains("unsupported"), "{said}");
     }
 
     #[test]
