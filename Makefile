@@ -6,7 +6,7 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix matrix-debug each-patch releases test fuzz bench lint setup setup-dev setup-fuzz release clean
+.PHONY: run matrix matrix-debug each-patch releases splats test fuzz bench lint setup setup-dev setup-fuzz release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
@@ -26,6 +26,10 @@ each-patch: setup-dev
 # The series of every line on every point release that the archive has; downloads gigabytes
 releases: setup-dev
 	$(CARGO) test --package nstrail --features releases --test releases -- --nocapture
+
+# Every kind of splat, provoked on three kernels that are broken on purpose; NSTRAIL_RECORD=1 records the traces anew
+splats: setup-dev
+	$(CARGO) test --package nstrail --features splats --test splats -- --nocapture
 
 release:
 	$(CARGO) build --quiet --release --package nstrail

@@ -18,8 +18,11 @@ pub use self::{
     snapshot::snapshot, summary::summary,
 };
 
+/// A target: its name, and what takes the input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [Target; 8] = [
     ("frames", frames),
     ("ledger", ledger),
     ("mbox", mbox),

@@ -8,6 +8,7 @@ use crate::mounts::{DEBUGFS, mount_debugfs};
 
 const REPORT: &str = "/sys/kernel/debug/kmemleak";
 const KMSG: &str = "/dev/kmsg";
+const DEVKMSG: &str = "/proc/sys/kernel/printk_devkmsg";
 
 /// Younger objects are not reported (MSECS_MIN_AGE in mm/kmemleak.c): their pointers may be in a register.
 const MIN_AGE: Duration = Duration::from_millis(5100);
@@ -40,11 +41,13 @@ pub fn tell() -> io::Result<()> {
     if found == 0 {
         return Ok(());
     }
+    // More than ten lines are dropped unless this is on (kernel/printk/printk.c:devkmsg_write).
+    fs::write(DEVKMSG, "on")?;
     let mut console = fs::OpenOptions::new().write(true).open(KMSG)?;
-    // The kernel's own line says where the report is to be read; this one begins it.
-    writeln!(console, "<3>kmemleak: {found} new suspected memory leaks")?;
-    for line in report.lines().take(LINES) {
-        writeln!(console, "<3>{line}")?;
+    // The kernel's own line says where the report is to be read; this one begins it. Each write is a line.
+    let head = format!("kmemleak: {found} new suspected memory leaks");
+    for line in std::iter::once(head.as_str()).chain(report.lines().take(LINES)) {
+        console.write_all(format!("<3>{line}\n").as_bytes())?;
     }
     Ok(())
 }

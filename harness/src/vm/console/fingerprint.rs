@@ -149,8 +149,9 @@ fn plain(function: &str) -> String {
 
 /// Whether a function reports splats, or leads into the kernel whatever goes wrong there.
 fn is_machinery(function: &str) -> bool {
-    const NAMES: [&str; 53] = [
+    const NAMES: [&str; 54] = [
         "__warn",
+        "refcount_warn_saturate",
         "warn_slowpath_fmt",
         "__warn_printk",
         "report_bug",
@@ -204,8 +205,10 @@ fn is_machinery(function: &str) -> bool {
         "kthread",
         "kmemleak_alloc",
     ];
-    const BEGINNINGS: [&str; 20] = [
+    const BEGINNINGS: [&str; 22] = [
         "dump_stack",
+        "__list_add_valid",
+        "__list_del_entry_valid",
         "show_stack",
         "show_regs",
         "exc_",

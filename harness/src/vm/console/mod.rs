@@ -7,6 +7,8 @@
 
 mod fingerprint;
 mod kind;
+#[cfg(test)]
+mod traces;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +18,8 @@ pub use self::{
     kind::SplatKind,
 };
 
-/// Lines kept of one splat.
-const LINES: usize = 120;
+/// Lines kept of one splat: SLUB writes out an object of 4 KiB and its redzones before the trace.
+const LINES: usize = 600;
 
 /// A splat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,18 @@ fn without_stamp(line: &str) -> &str {
         rest = after.strip_prefix(' ').unwrap_or(after);
     }
     rest
+}
+
+/// Whether a line that could begin a splat of its own belongs to the one before, however long that is already.
+fn goes_on(open: SplatKind, kind: SplatKind, text: &str) -> bool {
+    match (open, kind) {
+        (_, SplatKind::Panic) => true,
+        // What the fault was, the page tables, then `Oops: ` (arch/x86/mm/fault.c:page_fault_oops).
+        (SplatKind::Oops | SplatKind::Bug, SplatKind::Oops) => text.starts_with("Oops"),
+        // The objects, then a WARN_ON (mm/slub.c:__slab_err).
+        (SplatKind::SlabCorruption, SplatKind::Warning) => text.contains(" at mm/slub.c:"),
+        _ => false,
+    }
 }
 
 /// What a line amounts to.
@@ -69,7 +83,8 @@ impl ConsoleWatch {
         let kind = kind_of(text);
         if let Some(open) = &mut self.open {
             // An oops that panics, a warning that is a refcount's: one splat, the graver kind.
-            let begins_another = kind.is_some() && open.lines.len() > 3 && kind != Some(SplatKind::Panic);
+            let begins_another =
+                open.lines.len() > 3 && kind.is_some_and(|kind| !goes_on(open.kind, kind, text));
             if !begins_another {
                 if open.lines.len() < LINES {
                     open.lines.push(text.to_owned());
