@@ -149,9 +149,15 @@ pub struct View {
     pub background: bool,
 }
 
-/// Says so to the kernel; where there are no autogroups, nothing has to be said.
-const BACKGROUND: [&str; 4] =
-    ["sh", "-c", "echo 19 2>/dev/null >/proc/self/autogroup || :; exec \"$@\"", "background"];
+/// Says so to the kernel, which takes such a word from one of all users every tenth of a second (kernel/sched/autogroup.c); where there are no autogroups,
+/// nothing has to be said.
+const BACKGROUND: [&str; 4] = [
+    "sh",
+    "-c",
+    "[ ! -e /proc/self/autogroup ] || for _ in 1 2 3 4 5 6 7 8 9 10; do \
+     if echo 19 2>/dev/null >/proc/self/autogroup; then break; fi; sleep 0.1; done; exec \"$@\"",
+    "background",
+];
 
 impl View {
     /// In an order in which nothing hides what came before, with whether it may be written.
