@@ -2,8 +2,8 @@
 //! Kinds of splats, and the first lines by which they are known.
 //!
 //! Patterns are those that the kernel prints (lib/bug.c, kernel/panic.c, kernel/locking/lockdep.c,
-//! kernel/rcu/tree_stall.h, kernel/hung_task.c, mm/kasan/report.c, mm/slub.c, kernel/audit.c); each is held against a
-//! trace of a real kernel (traces/).
+//! kernel/rcu/tree_stall.h, kernel/hung_task.c, mm/kasan/report.c, mm/slub.c, kernel/audit.c); most are held
+//! against traces of a real kernel (traces.rs says which are not).
 
 use std::sync::OnceLock;
 

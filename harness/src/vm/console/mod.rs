@@ -128,7 +128,7 @@ impl ConsoleWatch {
 mod tests {
     use super::*;
 
-    fn watch(text: &str) -> Vec<ConsoleFinding> {
+    pub fn watch(text: &str) -> Vec<ConsoleFinding> {
         let mut watch = ConsoleWatch::new();
         let mut findings = Vec::new();
         for line in text.lines() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Traces of real kernels, one of each kind: 6.12 that was broken on purpose (tests/splats.rs records them).
 
-use super::*;
+use super::{tests::watch, *};
 
 /// A recorded console, and what is to be found in it: first and last line, functions.
 struct Trace {
@@ -138,18 +138,6 @@ const NOT_RECORDED: [SplatKind; 7] = [
     SplatKind::Kmemleak,
     SplatKind::AuditBacklog,
 ];
-
-fn watch(text: &str) -> Vec<ConsoleFinding> {
-    let mut watch = ConsoleWatch::new();
-    let mut findings = Vec::new();
-    for line in text.lines() {
-        if let Seen::Whole(finding) = watch.line(line) {
-            findings.push(finding);
-        }
-    }
-    findings.extend(watch.take());
-    findings
-}
 
 #[test]
 fn every_kind_is_recorded_or_known_not_to_be() {
