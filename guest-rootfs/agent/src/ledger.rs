@@ -132,19 +132,6 @@ impl Ledger {
         write_entry(&entry[..length])
     }
 
-    /// Writes a fact behind an earlier one of the same task, in one: nobody else's stands between them.
-    ///
-    /// # Errors
-    /// As [`Ledger::write`].
-    pub fn write_both(&self, earlier: &Fact, fact: &Fact) -> io::Result<()> {
-        let (mut both, mut entry) = ([0; 2 * (2 + MAX_FACT)], [0; 2 + MAX_FACT]);
-        let first = encode(earlier, &mut entry)?;
-        both[..first].copy_from_slice(&entry[..first]);
-        let second = encode(fact, &mut entry)?;
-        both[first..first + second].copy_from_slice(&entry[..second]);
-        write_entry(&both[..first + second])
-    }
-
     /// From now on tasks of a workload look at nothing and tell nothing: to measure what that costs them. What the checker says of such a
     /// run means nothing.
     pub fn turn_off(&self) {
@@ -190,6 +177,48 @@ impl Ledger {
         entry[2..].copy_from_slice(&number.to_le_bytes());
         write_entry(&entry)?;
         Ok(number)
+    }
+}
+
+/// Facts that wait to be written together: under TCG a `write(2)` costs more than all else about a fact.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: [u8; PIPE_BUF],
+    length: usize,
+}
+
+impl Batch {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: [0; PIPE_BUF], length: 0 }
+    }
+
+    /// Adds a fact; writes those before it, in one piece, if it finds no room.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn push(&mut self, fact: &Fact) -> io::Result<()> {
+        let mut entry = [0; 2 + MAX_FACT];
+        let length = encode(fact, &mut entry)?;
+        if self.length + length > PIPE_BUF {
+            self.flush()?;
+        }
+        self.bytes[self.length..self.length + length].copy_from_slice(&entry[..length]);
+        self.length += length;
+        Ok(())
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        let waiting = &self.bytes[..self.length];
+        if !waiting.is_empty() {
+            write_entry(waiting)?;
+            self.length = 0;
+        }
+        Ok(())
     }
 }
 
@@ -337,6 +366,20 @@ mod tests {
         ledger.write_main(Act::End).unwrap();
         ledger.write_main(Act::Fence { number: 3 }).unwrap();
         let number = ledger.sync().unwrap();
+        let fact = |number| Fact {
+            actor: ActorId(9),
+            number,
+            tid: u32::MAX,
+            pid: u32::MAX,
+            step: 1,
+            act: Act::Probe { kind: ProbeKind::Abend, token: u64::MAX, set: NamespaceSet([u32::MAX; 10]) },
+        };
+        let mut batch = Batch::new();
+        for number in 0..100 {
+            batch.push(&fact(number)).unwrap();
+        }
+        batch.flush().unwrap();
+        batch.flush().unwrap();
         report_failure(&[b'x'; 2 * PIPE_BUF]).unwrap();
 
         let mut bytes = vec![0; 64 * 1024];
@@ -350,7 +393,13 @@ mod tests {
         }
         assert_eq!(rest[..2], SYNC.to_le_bytes());
         assert_eq!(rest[2..10], number.to_le_bytes());
-        assert_eq!(rest[10..12], FAILURE.to_le_bytes());
-        assert_eq!(rest.len(), 10 + PIPE_BUF, "a long text is cut to one write");
+        rest = &rest[10..];
+        for number in 0..100 {
+            let size = u16::from_le_bytes([rest[0], rest[1]]) as usize;
+            assert_eq!(postcard::from_bytes::<Fact>(&rest[2..2 + size]).unwrap(), fact(number));
+            rest = &rest[2 + size..];
+        }
+        assert_eq!(rest[..2], FAILURE.to_le_bytes());
+        assert_eq!(rest.len(), PIPE_BUF, "a long text is cut to one write");
     }
 }

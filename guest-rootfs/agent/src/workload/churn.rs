@@ -8,6 +8,7 @@
 use std::{
     ffi::CStr,
     io,
+    ptr::NonNull,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -29,6 +30,7 @@ use super::{
     task::Task,
     workers,
 };
+use crate::ledger::Batch;
 
 /// What one container is to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +135,15 @@ impl Setting {
 
 fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
     stay_on_one_cpu(worker).map_err(StepError::call("sched_setaffinity"))?;
+    let mut batch = Batch::new();
+    task.batch = Some(NonNull::from(&mut batch));
+    let result = make_containers(task, churn, worker);
+    let flushed = task.flush();
+    task.batch = None;
+    result.and(flushed)
+}
+
+fn make_containers(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
     let (mut last, mut rollovers) = (0, 0);
     let (began, limit) = (Instant::now(), churn.seconds.map(|seconds| Duration::from_secs(seconds.into())));
     for position in 0..workers::share(churn.containers, churn.workers, worker) {
@@ -171,17 +182,20 @@ fn stay_on_one_cpu(worker: u32) -> io::Result<()> {
 fn container(task: &mut Task, plan: &Plan<'_>) -> Result<i32, StepError> {
     let body = |child: &mut Task| live(child, plan).map_err(|error| Failed { step: child.step, error });
     task.bare = plan.is_bare() && task.counts_from_init();
+    if !task.bare {
+        task.flush()?;
+    }
     let make = Make { bare: task.bare, ..plan.make() };
     let ready = (plan.death == Death::Kill).then(Pipe::new).transpose()?;
     let ending = ready.map_or(Ending::Exit, |ready| Ending::BeKilled { ready: ready.write });
     let made = make_child(task, &make, ending, None, &body, None)?
         .ok_or(StepError::Scenario("a container was refused"))?;
-    task.bare = false;
     if let Some(ready) = ready {
         ready.await_byte()?;
         kill(made.local_pid)?;
     }
     see_off(task, &made, &make, plan.death)?;
+    task.bare = false;
     Ok(made.local_pid)
 }
 

@@ -160,7 +160,7 @@ fn resume(stage: Stage, passenger: Passenger) -> Result<Task, StepError> {
         kept: passenger.kept,
         labels: passenger.labels,
         bare: false,
-        waiting: None,
+        batch: None,
     };
     task.tell_operation(Call::Exec, 0, 0, Outcome::Done)?;
     if task.set.get(NamespaceEntry::Time) != passenger.before.get(NamespaceEntry::Time) {

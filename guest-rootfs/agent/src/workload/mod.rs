@@ -164,7 +164,7 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
 
 fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32) -> Result<(), Failed> {
     let failed = |error| Failed { step: number, error };
-    let mut task = Task::start(stage, origin, number, &[], false).map_err(failed)?;
+    let mut task = Task::start(stage, origin, number, &[], false, None).map_err(failed)?;
     task.walk(steps, number)?;
     task.end().map_err(|error| Failed { step: task.step, error })
 }

@@ -8,7 +8,7 @@
 use std::{
     ffi::c_void,
     os::fd::RawFd,
-    ptr,
+    ptr::{self, NonNull},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ use super::{
     task::{Origin, Stage, Task, hold},
     trampoline::{CloneArgs, RawCall, Stack, make_task},
 };
+use crate::ledger::Batch;
 
 /// An address that is never mapped (below `mmap_min_addr`).
 const UNMAPPED: u64 = 8;
@@ -118,6 +119,7 @@ struct Cradle<'a> {
     orphan: Option<Orphan>,
     body: &'a dyn Fn(&mut Task) -> Result<(), Failed>,
     bare: bool,
+    batch: Option<NonNull<Batch>>,
     /// Shut (0) while the maker of a task that shares its memory has not told of the call.
     gate: AtomicU32,
     /// 1 when such a task has done its steps.
@@ -285,6 +287,7 @@ pub fn make_child(
         orphan,
         body,
         bare: make.bare,
+        batch: task.batch.filter(|_| make.bare && shares_memory && !takes_turns),
         gate: AtomicU32::new(u32::from(!takes_turns)),
         done: AtomicU32::new(0),
     };
@@ -406,7 +409,8 @@ unsafe extern "C" fn enter(cradle: *const c_void) -> ! {
 fn live(cradle: &Cradle<'_>) -> Result<Ending, Failed> {
     let failed = |error| Failed { step: cradle.step, error };
     let mut task =
-        Task::start(cradle.stage, &cradle.origin, cradle.step, cradle.labels, cradle.bare).map_err(failed)?;
+        Task::start(cradle.stage, &cradle.origin, cradle.step, cradle.labels, cradle.bare, cradle.batch)
+            .map_err(failed)?;
     task.seccomp = cradle.seccomp;
     task.ending = cradle.ending;
     if cradle.origin.flags & NamespaceType::User.flag() != 0 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A task of the workload: who it is in the ledger, and its walk through a list of steps.
 
-use std::sync::atomic::Ordering;
+use std::{ptr::NonNull, sync::atomic::Ordering};
 
 use nstrail_wire::{
     errno::{Errno, errno_name},
@@ -24,7 +24,7 @@ use super::{
     spawn::{self, Label},
     splat, trace, web,
 };
-use crate::ledger::Ledger;
+use crate::ledger::{Batch, Ledger};
 
 /// What is the same for all tasks of a workload.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +64,10 @@ pub struct Task {
     pub kept: Vec<Kept>,
     /// Tasks that a setns can name.
     pub labels: Vec<Label>,
-    /// It is at a part of a churn that nobody looks at: its next word waits for the one after it, and it reads nothing.
+    /// It is at a part of a churn that nobody looks at: it reads nothing, and its words wait in the batch, if it has one.
     pub bare: bool,
-    pub waiting: Option<Fact>,
+    /// Of its own, or of the maker that sleeps as long as this task lives and whose memory it shares.
+    pub batch: Option<NonNull<Batch>>,
 }
 
 impl Task {
@@ -79,6 +80,7 @@ impl Task {
         step: u32,
         labels: &[Label],
         bare: bool,
+        batch: Option<NonNull<Batch>>,
     ) -> Result<Self, StepError> {
         let (numbers, set) = if stage.ledger.is_off() {
             (Numbers { pid: 0, tid: 0 }, origin.parent_set)
@@ -101,7 +103,7 @@ impl Task {
             kept: Vec::new(),
             labels: labels.to_vec(),
             bare,
-            waiting: None,
+            batch,
         };
         task.tell(Act::Start {
             parent: Some(origin.parent),
@@ -127,15 +129,20 @@ impl Task {
         let Numbers { pid, tid } = self.numbers;
         let fact = Fact { actor: self.actor, number: self.number, tid, pid, step: self.step, act };
         self.number += 1;
-        match self.waiting.take() {
-            Some(earlier) => self.stage.ledger.write_both(&earlier, &fact),
-            None if self.bare => {
-                self.waiting = Some(fact);
-                Ok(())
-            }
+        // SAFETY: the batch outlives the tasks that have it, and only one of them runs at a time: see the field.
+        match self.batch.map(|mut batch| unsafe { batch.as_mut() }) {
+            Some(batch) if self.bare => batch.push(&fact),
+            Some(batch) => batch.flush().and_then(|()| self.stage.ledger.write(&fact)),
             None => self.stage.ledger.write(&fact),
         }
         .map_err(StepError::call("ledger"))
+    }
+
+    /// Tells what waits in the batch, before another task speaks for itself.
+    pub fn flush(&mut self) -> Result<(), StepError> {
+        // SAFETY: as in `tell`.
+        let flushed = self.batch.map_or(Ok(()), |mut batch| unsafe { batch.as_mut() }.flush());
+        flushed.map_err(StepError::call("ledger"))
     }
 
     /// Writes that a call has returned, after a look at what it did.
