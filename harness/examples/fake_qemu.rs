@@ -182,6 +182,7 @@ fn host(arguments: &[String]) -> ! {
         vcpus: 1,
         memory_mib: 64,
         accelerator: Accelerator::Tcg,
+        perturbation: Default::default(),
         cmdline: Vec::new(),
         run_dir: run_dir.into(),
         share: Some(share.into()),

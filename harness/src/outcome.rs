@@ -26,6 +26,8 @@ pub enum Outcome {
     Crashed,
     /// At least one finding, or an entry of known-splats.toml whose day has passed.
     Failed,
+    /// A mutant was not seen by anything.
+    Survived,
     /// The kernel did not build.
     BuildFailed,
     /// A patch did not apply.
@@ -36,7 +38,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// From best to worst; a whole is as bad as its worst part.
-    const ORDER: [Self; 10] = [
+    const ORDER: [Self; 11] = [
         Self::Skipped,
         Self::Passed,
         Self::SnapshotPending,
@@ -44,6 +46,7 @@ impl Outcome {
         Self::TimedOut,
         Self::Crashed,
         Self::Failed,
+        Self::Survived,
         Self::BuildFailed,
         Self::PatchRejected,
         Self::Error,
@@ -70,6 +73,7 @@ impl Outcome {
             Self::TimedOut => 6,
             Self::SnapshotPending => 7,
             Self::Skipped => 8,
+            Self::Survived => 9,
             Self::Inconclusive => 10,
             Self::Error => 70,
         }
@@ -80,6 +84,7 @@ impl Outcome {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Passed => "every scenario passed",
+            Self::Survived => "a mutant survived: an invariant or a workload is missing",
             Self::Failed => "at least one finding, or a known splat whose entry has expired",
             Self::PatchRejected => "a patch does not apply",
             Self::BuildFailed => "a kernel does not build",
@@ -103,6 +108,7 @@ impl Outcome {
             Self::TimedOut => "timed out",
             Self::Crashed => "crashed",
             Self::Failed => "failed",
+            Self::Survived => "survived",
             Self::BuildFailed => "build failed",
             Self::PatchRejected => "patch rejected",
             Self::Error => "error",

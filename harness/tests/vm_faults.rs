@@ -18,8 +18,8 @@ use nstrail::{
     plan::scenario,
     process::ProcessError,
     vm::{
-        self, Accelerator, BootFailure, Channel, Limits, RunningVm, StreamFault, VmEvent, VmSpec,
-        console::SplatKind,
+        self, Accelerator, BootFailure, Channel, Limits, Perturbation, RunningVm, StreamFault, VmEvent,
+        VmSpec, console::SplatKind,
     },
 };
 use nstrail_wire::{
@@ -67,6 +67,7 @@ impl Bench {
             vcpus: 1,
             memory_mib: 64,
             accelerator: Accelerator::Tcg,
+            perturbation: Perturbation::default(),
             cmdline: Vec::new(),
             run_dir: self.path("run"),
             share: None,

@@ -23,8 +23,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 passed; 1 a finding; 2 usage; 3 a patch does not apply; 4 build failed; 5 boot failed,
-crash or splat; 6 timed out; 7 snapshot changed, review pending; 8 nothing ran; 10 inconclusive;
-70 error of nstrail's own. The last line on stderr says in words what the code means.";
+crash or splat; 6 timed out; 7 snapshot changed, review pending; 8 nothing ran; 9 a mutant survived;
+10 inconclusive; 70 error of nstrail's own. The last line on stderr says in words what the code means.";
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +48,9 @@ pub enum Command {
     Run(RunArgs),
     /// Run many kernels, configurations, scenarios and vCPU counts; one verdict table
     Matrix(MatrixArgs),
+    /// Plant faults in the series, one at a time, and say which of them nothing sees
+    #[command(after_help = super::mutants::HELP)]
+    Mutants(Box<super::mutants::MutantsArgs>),
     /// Make one summary of the parts of a partitioned matrix
     Merge(MergeArgs),
     /// Apply the series to a private tree, strictly, and say what happened
@@ -196,6 +199,11 @@ pub struct GuestArgs {
     /// Limit in seconds without any sign of life [default: the scenario's]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub silence: Option<u32>,
+
+    /// Disturbs the guest's timing, so that races show sooner (docs/mutants.md): vcpus-1, vcpus-4, pinned, pinned-4,
+    /// icount-0, icount-5, backlog-4
+    #[arg(long, value_name = "NAME")]
+    pub perturb: Option<String>,
 
     /// Additional kernel command line parameter; repeatable
     #[arg(long = "append", value_name = "PARAMETER")]

@@ -18,7 +18,7 @@ use nstrail::{
         judge,
     },
     vm::{
-        Limits, VmSpec,
+        Limits, Perturbation, VmSpec,
         accelerator::AcceleratorChoice,
         agent,
         fallback::{Carried, Chosen},
@@ -59,6 +59,10 @@ pub fn guest(context: &Context, args: &GuestArgs) -> Result<GuestConfig, Ending>
         vcpus: args.vcpus.or(settings.vcpus),
         wall: args.wall.map(|seconds| Duration::from_secs(seconds.into())),
         silence: args.silence.map(|seconds| Duration::from_secs(seconds.into())),
+        perturbation: match &args.perturb {
+            Some(name) => Perturbation::find(name).map_err(|error| Ending::Usage(error.to_string()))?,
+            None => Perturbation::default(),
+        },
         append: args.append.clone(),
         known_splats: known_splats(context, args)?,
     })
@@ -121,12 +125,15 @@ pub fn boot(context: &Context, args: &BootArgs) -> Ending {
         qemu: guest.qemu.clone(),
         kernel: image.vmlinux.clone(),
         initrd: initrd.clone(),
-        vcpus: guest.vcpus.unwrap_or(1),
+        vcpus: guest.vcpus.or(guest.perturbation.vcpus).unwrap_or(1),
         memory_mib: MEMORY_MIB,
-        accelerator,
+        accelerator: guest.perturbation.accelerator(accelerator),
+        perturbation: guest.perturbation,
         cmdline: AUDIT_PARAMETERS
             .iter()
-            .map(|parameter| (*parameter).to_owned())
+            .copied()
+            .chain(guest.perturbation.parameter)
+            .map(str::to_owned)
             // Who asks for the console wants all of it (KUnit reports on KERN_INFO).
             .chain(args.console.then(|| "loglevel=7".to_owned()))
             .chain(guest.append.clone())

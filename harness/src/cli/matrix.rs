@@ -176,6 +176,7 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         vcpus: None,
         wall: None,
         silence: None,
+        perturb: None,
         append: Vec::new(),
         splats: args.splats.clone(),
     };

@@ -14,6 +14,7 @@ mod kernels;
 mod live;
 mod matrix;
 mod merge;
+mod mutants;
 mod progress;
 mod report;
 mod review;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
     let ending = match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Matrix(args) => matrix::matrix(&context, &args),
+        Command::Mutants(args) => mutants::mutants(&context, &args),
         Command::Merge(args) => merge::merge(&context, &args),
         Command::Apply(args) => build::apply(&context, &args),
         Command::Build(args) => build::build(&context, &args),

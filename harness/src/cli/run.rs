@@ -159,6 +159,9 @@ fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     if let Some(vcpus) = args.guest.vcpus {
         flag("vcpus", &vcpus.to_string());
     }
+    if let Some(name) = &args.guest.perturb {
+        flag("perturb", name);
+    }
     for parameter in &args.guest.append {
         flag("append", parameter);
     }
@@ -190,7 +193,7 @@ fn dry_run(config: &RunConfig) -> Ending {
         }
     }
     for scenario in &config.scenarios {
-        let vcpus = config.guest.vcpus.unwrap_or(scenario.vcpus);
+        let vcpus = config.guest.vcpus(scenario);
         println!(
             "scenario {}: {vcpus} vCPUs, {} MiB: {}",
             scenario.name, scenario.memory_mib, scenario.description

@@ -6,6 +6,7 @@ pub mod every;
 pub mod known_splats;
 pub mod line;
 pub mod matrix;
+pub mod mutant;
 pub mod objection;
 pub mod project;
 pub mod scenario;

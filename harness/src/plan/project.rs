@@ -56,6 +56,12 @@ impl Project {
         self.root.join("patches/auditnsid").join(version)
     }
 
+    /// Faults to plant in a series.
+    #[must_use]
+    pub fn mutants(&self) -> PathBuf {
+        self.root.join("patches/mutants")
+    }
+
     /// Configuration fragments.
     #[must_use]
     pub fn configs(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 pub mod escape;
 pub mod ktap;
 pub mod merge;
+pub mod mutants;
 pub mod splats;
 pub mod summary;
 pub mod verdict;

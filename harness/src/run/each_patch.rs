@@ -196,7 +196,7 @@ impl Prefix<'_> {
             .join(format!("{:04}-{letter}", self.number));
         let scenario = scenario::find(SCENARIO).map_err(error)?;
         let base = Base { shared: self.shared, image, snapshots: Mode::Off };
-        let vcpus = self.shared.config.guest.vcpus.unwrap_or(scenario.vcpus);
+        let vcpus = self.shared.config.guest.vcpus(&scenario);
         let ran = base.scenario(&scenario, vcpus, &place, progress);
         build.boot_seconds = Some(ran.figures.boot_seconds);
         (build.outcome, build.reason) = got_through(&ran);

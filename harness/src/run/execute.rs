@@ -36,7 +36,7 @@ use crate::{
     },
     snapshot::{Canonical, Comparison, Lineage, Mode, Shelf, Title},
     vm::{
-        Limits, VmSpec,
+        Limits, Perturbation, VmSpec,
         accelerator::{Accelerator, AcceleratorChoice, Decision},
         agent,
         fallback::{Carried, Chosen},
@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Everything that a run is made from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RunConfig {
     pub project: Project,
     pub store: Store,
@@ -79,10 +79,20 @@ pub struct GuestConfig {
     pub vcpus: Option<u8>,
     pub wall: Option<Duration>,
     pub silence: Option<Duration>,
+    /// How the guest's timing is disturbed.
+    pub perturbation: Perturbation,
     /// Additional kernel parameters.
     pub append: Vec<String>,
     /// Splats that do not count.
     pub known_splats: KnownSplats,
+}
+
+impl GuestConfig {
+    /// How many vCPUs a scenario gets: as the user says, or as it is to be disturbed, or as it says itself.
+    #[must_use]
+    pub fn vcpus(&self, scenario: &Scenario) -> u8 {
+        self.vcpus.or(self.perturbation.vcpus).unwrap_or(scenario.vcpus)
+    }
 }
 
 /// What happens, for whoever shows progress.
@@ -261,7 +271,7 @@ fn fill_guests(
         if interrupt::requested().is_some() {
             return Err(error("interrupted"));
         }
-        let vcpus = config.guest.vcpus.unwrap_or(scenario.vcpus);
+        let vcpus = config.guest.vcpus(scenario);
         let ran = base.scenario(scenario, vcpus, &place.join(&scenario.name), progress);
         progress(RunEvent::Ended { name: &ran.name, outcome: ran.outcome, seconds: ran.figures.vm_seconds });
         summary.scenarios.push(ran);
@@ -436,9 +446,12 @@ impl Base<'_> {
             vcpus,
             memory_mib: scenario.memory_mib,
             accelerator,
+            perturbation: guest.perturbation,
             cmdline: AUDIT_PARAMETERS
                 .iter()
-                .map(|parameter| (*parameter).to_owned())
+                .copied()
+                .chain(guest.perturbation.parameter)
+                .map(str::to_owned)
                 .chain(guest.append.clone())
                 .collect(),
             run_dir: folder.to_owned(),
@@ -470,6 +483,7 @@ impl Base<'_> {
         fs::write(&path, serde_json::to_string_pretty(scenario).unwrap_or_default())
             .map_err(|trouble| error(format!("cannot write {}: {trouble}", path.display())))?;
         let attempt = |accelerator| {
+            let accelerator = self.shared.config.guest.perturbation.accelerator(accelerator);
             let spec = self.spec(scenario, vcpus, &folder, &share, accelerator);
             let options = check_options(&self.image.version);
             let sink = Lineage::new(scenario.name.clone(), titles(scenario));

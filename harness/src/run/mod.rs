@@ -9,4 +9,6 @@ pub mod execute;
 pub mod folder;
 pub mod judge;
 pub mod matrix;
+pub mod mutants;
+pub mod repeat;
 pub mod replay;

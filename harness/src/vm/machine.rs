@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     io::Write as _,
+    mem,
     os::{
         fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::{
@@ -12,7 +13,10 @@ use std::{
         },
     },
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -86,6 +90,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
             share: share.map(qemu::inherited),
         },
     );
+    let cpus = spec.perturbation.pinned.then(one_cpu).transpose().map_err(BootFailure::Pin)?;
     let started = Instant::now();
     let log = spec.run_dir.join("qemu.log");
     let qemu = ChildSpec::new(&spec.qemu)
@@ -96,6 +101,10 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
         .before_spawn(move |command| {
             // SAFETY: fcntl is async-signal-safe, and touches only descriptors of the child.
             unsafe { command.pre_exec(move || fds.iter().chain(&share).try_for_each(|&fd| inherit(fd))) };
+            if let Some(cpus) = cpus {
+                // SAFETY: a plain system call on memory of the closure's own.
+                unsafe { command.pre_exec(move || set_affinity(&cpus)) };
+            }
             Ok(())
         })
         .spawn()?;
@@ -144,6 +153,37 @@ fn inherit(fd: RawFd) -> io::Result<()> {
     match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// One of the CPUs that this process may use, another one each time.
+fn one_cpu() -> io::Result<libc::cpu_set_t> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // SAFETY: all zeroes is the empty set.
+    let mut allowed: libc::cpu_set_t = unsafe { mem::zeroed() };
+    let size = mem::size_of::<libc::cpu_set_t>();
+    // SAFETY: the kernel writes at most `size` bytes into the set.
+    if unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both only look at bits of a set, by numbers that it has.
+    let cpus: Vec<usize> = (0..size * 8).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &allowed) }).collect();
+    let Some(cpu) = cpus.get(NEXT.fetch_add(1, Ordering::Relaxed) % cpus.len().max(1)) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    // SAFETY: as above.
+    let mut one: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::CPU_SET(*cpu, &mut one) };
+    Ok(one)
+}
+
+/// Keeps the calling process, and what it starts, to these CPUs.
+fn set_affinity(cpus: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: the kernel reads one set.
+    match unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), cpus) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod console;
 pub mod fallback;
 pub mod initramfs;
 mod machine;
+pub mod perturbation;
 mod qemu;
 mod qmp;
 pub mod virtiofs;
@@ -22,6 +23,7 @@ pub use accelerator::Accelerator;
 pub use console::ConsoleFinding;
 pub use machine::{RunningVm, launch};
 use nstrail_wire::{frame::FrameError, message::GuestMessage};
+pub use perturbation::Perturbation;
 use thiserror::Error;
 
 use crate::process::ProcessError;
@@ -38,6 +40,8 @@ pub struct VmSpec {
     pub vcpus: u8,
     pub memory_mib: u32,
     pub accelerator: Accelerator,
+    /// How its timing is disturbed.
+    pub perturbation: Perturbation,
     /// Kernel parameters beside those that the machine itself needs.
     pub cmdline: Vec<String>,
     /// Where console.log, qemu.log and qemu.cmd go. Must exist.
@@ -115,6 +119,8 @@ pub enum BootFailure {
     Write { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("cannot keep QEMU to one CPU: {0}")]
+    Pin(#[source] std::io::Error),
     #[error("cannot find our own program for the virtiofs daemon: {0}")]
     OwnProgram(#[source] std::io::Error),
 }

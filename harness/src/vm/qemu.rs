@@ -43,6 +43,9 @@ pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends) -> Vec<String> {
     let memory = if ends.share.is_some() { ",memory-backend=ram" } else { "" };
     push(&["-machine", &format!("microvm,acpi=off,rtc=on{memory}")]);
     push(&["-accel", spec.accelerator.flag(), "-cpu", spec.accelerator.cpu()]);
+    if let Some(icount) = spec.perturbation.icount {
+        push(&["-icount", icount]);
+    }
     push(&["-smp", &spec.vcpus.to_string(), "-m", &format!("{}M", spec.memory_mib)]);
     if ends.share.is_some() {
         push(&["-object", &format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib)]);
@@ -101,7 +104,7 @@ mod tests {
     use std::{path::PathBuf, time::Duration};
 
     use super::*;
-    use crate::vm::{Accelerator, Limits};
+    use crate::vm::{Accelerator, Limits, Perturbation};
 
     fn spec(share: Option<PathBuf>) -> VmSpec {
         VmSpec {
@@ -111,6 +114,7 @@ mod tests {
             vcpus: 2,
             memory_mib: 512,
             accelerator: Accelerator::Tcg,
+            perturbation: Perturbation::default(),
             cmdline: vec!["audit=1".into()],
             run_dir: "/run".into(),
             share,

@@ -135,6 +135,17 @@ impl Series {
         Series { patches, hash: hasher.finish(), ..self.clone() }
     }
 
+    /// The series with one patch more, behind its last one.
+    #[must_use]
+    pub fn with(&self, patch: Patch) -> Series {
+        let mut hasher = KeyHasher::new("with");
+        hasher.part("series", self.hash.as_str());
+        hasher.part(&patch.name, &patch.text);
+        let mut series = Series { hash: hasher.finish(), ..self.clone() };
+        series.patches.push(patch);
+        series
+    }
+
     /// Applies every patch to a pristine tree, which itself stays as it is.
     ///
     /// # Errors
