@@ -611,6 +611,9 @@ fn check_churn(churn: &Churn, number: u32) -> Verdict {
     hold(churn.look_every > 0, number, || {
         "has nobody look (hint: look_every = 1 for each container)".into()
     })?;
+    hold(!(churn.apart && churn.vfork), number, || {
+        "has containers apart from a maker that sleeps as long as they live: apart or vfork".into()
+    })?;
     hold(churn.seconds != Some(0), number, || "ends after 0 seconds, expected 1 or more".into())
 }
 

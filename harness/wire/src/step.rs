@@ -531,6 +531,11 @@ pub struct Churn {
     /// new pid or user namespace, tell what was called and what came back; log and perf have their namespaces, too.
     #[serde(default = "each")]
     pub look_every: u32,
+    /// Containers run on other CPUs than their workers, which look for their end all the time and cause an event at once when it has
+    /// come: what a kernel does about a task after its parent knows of its end is seen too late. Wants a rule for the `syscall`
+    /// probe.
+    #[serde(default)]
+    pub apart: bool,
 }
 
 const fn each() -> u32 {

@@ -14,19 +14,19 @@ use std::{
 };
 
 use nstrail_wire::{
-    fact::ProbeKind,
+    fact::{Act, ProbeKind},
     namespace::{CLONE_NEW_ALL, CLONE_VFORK, CLONE_VM, NamespaceType},
     step::{Churn, Death, SpawnCall},
 };
 
 use super::{
-    death::{Ending, kill, see_off},
+    death::{Ending, kill, reap_at_once, see_off},
     error::{Failed, StepError},
     inherited,
     pipe::Pipe,
     probe,
     random::Random,
-    spawn::{Make, make_child},
+    spawn::{Made, Make, make_child},
     task::Task,
     workers,
 };
@@ -43,6 +43,8 @@ struct Plan<'a> {
     vfork: bool,
     /// It reads its namespaces.
     looks: bool,
+    /// It runs on another CPU than its maker.
+    apart: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -65,6 +67,7 @@ impl<'a> Plan<'a> {
             death: if killed { Death::Kill } else { Death::Exit },
             vfork: churn.vfork,
             looks,
+            apart: churn.apart,
         }
     }
 
@@ -78,6 +81,7 @@ impl<'a> Plan<'a> {
             death: Death::Exit,
             vfork: self.vfork,
             looks: true,
+            apart: false,
         }
     }
 
@@ -194,12 +198,44 @@ fn container(task: &mut Task, plan: &Plan<'_>) -> Result<i32, StepError> {
         ready.await_byte()?;
         kill(made.local_pid)?;
     }
-    see_off(task, &made, &make, plan.death)?;
+    if plan.apart {
+        see_off_at_once(task, &made, plan.death)?;
+    } else {
+        see_off(task, &made, &make, plan.death)?;
+    }
     task.bare = false;
     Ok(made.local_pid)
 }
 
+/// Sees a container off from another CPU, and causes an event as soon as it is known to be gone.
+fn see_off_at_once(task: &mut Task, made: &Made, death: Death) -> Result<(), StepError> {
+    let token = task.stage.ledger.allocate_token();
+    reap_at_once(task, made, death.into(), || probe::call(token))?;
+    task.tell(Act::Probe { kind: ProbeKind::Syscall, token, set: task.set })
+}
+
+/// Goes to any CPU but the one that this task is on, if there is another one.
+fn leave_the_cpu() -> io::Result<()> {
+    // SAFETY: all-zero is a valid set of CPUs, and all calls stay within its size.
+    let result = unsafe {
+        let here = usize::try_from(libc::sched_getcpu()).unwrap_or_default();
+        let mut others: libc::cpu_set_t = std::mem::zeroed();
+        (0..libc::CPU_SETSIZE as usize)
+            .filter(|cpu| *cpu != here)
+            .for_each(|cpu| libc::CPU_SET(cpu, &mut others));
+        libc::sched_setaffinity(0, size_of_val(&others), &raw const others)
+    };
+    match inherited::check(result.into()) {
+        // There is no other one.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 fn live(task: &mut Task, plan: &Plan<'_>) -> Result<(), StepError> {
+    if plan.apart {
+        leave_the_cpu().map_err(StepError::call("sched_setaffinity"))?;
+    }
     if let Some(kind) = plan.probe {
         probe::cause(task, kind)?;
     }
@@ -231,6 +267,7 @@ mod tests {
             vfork: false,
             seconds: None,
             look_every: 1,
+            apart: false,
         };
         let plans = |seed, worker| (0..500).map(|at| Plan::new(&churn, seed, worker, at)).collect::<Vec<_>>();
         assert_eq!(plans(1, 2), plans(1, 2));

@@ -116,6 +116,31 @@ impl From<Death> for Status {
 /// `wait` for a child, and the fact.
 pub fn reap(task: &mut Task, actor: ActorId, local_pid: i32, expected: Status) -> Result<(), StepError> {
     let status = wait(local_pid)?.1;
+    reaped(task, actor, status, expected)
+}
+
+/// Looks for a child's end all the time, and calls `at_once` as soon as it is reaped; the fact comes afterwards.
+pub fn reap_at_once(
+    task: &mut Task,
+    made: &Made,
+    expected: Status,
+    at_once: impl FnOnce(),
+) -> Result<(), StepError> {
+    let mut status = 0;
+    loop {
+        let flags = libc::__WALL | libc::WNOHANG;
+        // SAFETY: `status` is writable.
+        let result = unsafe { libc::waitpid(made.local_pid, &raw mut status, flags) };
+        if result == made.local_pid {
+            break;
+        }
+        inherited::check(result.into()).map_err(StepError::call("wait"))?;
+    }
+    at_once();
+    reaped(task, made.actor, status, expected)
+}
+
+fn reaped(task: &mut Task, actor: ActorId, status: i32, expected: Status) -> Result<(), StepError> {
     let tid = task.stage.shared.tid(actor);
     task.tell(Act::Reaped { child: actor, tid, status })?;
     let as_expected = match expected {

@@ -39,10 +39,7 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
     let token = task.stage.ledger.allocate_token();
     match kind {
         ProbeKind::UserMessage => user_message(token)?,
-        ProbeKind::Syscall => {
-            // SAFETY: an unknown prctl does nothing.
-            unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(MAGIC), token, 0, 0, 0) };
-        }
+        ProbeKind::Syscall => call(token),
         ProbeKind::Seccomp => seccomp(task, token)?,
         ProbeKind::Login => inherited::write_proc(c"thread-self/loginuid", token.to_string().as_bytes())
             .map_err(StepError::call("loginuid"))?,
@@ -60,6 +57,12 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         Some(ids) => task.tell(Act::Ids { ids }),
         None => Ok(()),
     }
+}
+
+/// The system call of the `syscall` probe.
+pub fn call(token: u64) {
+    // SAFETY: an unknown prctl does nothing.
+    unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(MAGIC), token, 0, 0, 0) };
 }
 
 fn user_message(token: u64) -> Result<(), StepError> {
