@@ -180,6 +180,11 @@ pub(super) struct SilentSet {
     pub logged: bool,
     /// Ids by which the log named it.
     pub names: Vec<(u64, u64, Arc<Raw>)>,
+    pub members: u32,
+    /// The last member left while audit was on: its release must be in the log.
+    pub left_in_the_light: bool,
+    /// A member left while audit was off, or nobody knows when.
+    pub untold: bool,
 }
 
 /// What the events of a probe must name: for those that come after the first.
@@ -442,6 +447,9 @@ impl Core {
                     set: None,
                     logged: false,
                     names: Vec::new(),
+                    members: 0,
+                    left_in_the_light: false,
+                    untold: false,
                 });
                 self.figures.silent_sets += 1;
                 Awaited::Silent(self.ledger.silent.len() - 1)

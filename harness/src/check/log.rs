@@ -31,7 +31,7 @@ use super::{
 /// Records after which an event that lacks nothing is complete.
 pub(super) const WINDOW: u64 = 2048;
 /// Events that may wait for a fence; beyond, the oldest is taken as it is.
-const HELD: usize = 16_384;
+pub(super) const HELD: usize = 16_384;
 /// Complete events whose stamps are remembered, to notice records that come later.
 const CLOSED: usize = 8192;
 

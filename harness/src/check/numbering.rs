@@ -6,7 +6,12 @@ use std::sync::Arc;
 use nstrail_wire::fact::Act;
 
 use super::{
-    core::Core, finding::Finding, invariant::Invariant, log::attribution, pairing::same_set, sets::Definition,
+    core::Core,
+    finding::Finding,
+    invariant::Invariant,
+    log::{HELD, attribution},
+    pairing::same_set,
+    sets::Definition,
 };
 
 impl Core {
@@ -136,5 +141,29 @@ impl Core {
         for finding in findings {
             self.findings.push(finding);
         }
+        self.judge_silent_releases();
+    }
+
+    /// A set that was made in the dark and left in the light is released as any other; which one it is, nothing in the log says.
+    fn judge_silent_releases(&mut self) {
+        if self.log.undefined.len() >= HELD {
+            return;
+        }
+        let due = self.ledger.silent.iter().filter(|silent| {
+            silent.left_in_the_light && silent.members == 0 && !silent.untold && !silent.logged
+        });
+        let due: Vec<_> = due.map(|silent| (silent.position, silent.fact.clone())).collect();
+        let released = self.log.undefined.values().filter(|undefined| undefined.release.is_some()).count();
+        if released >= due.len() {
+            return;
+        }
+        let expected = format!(
+            "{} releases of sets without definition: made while audit was off, and left while it was on",
+            due.len()
+        );
+        let finding = Finding::new(Invariant::G5Missing, expected, format!("{released} of them"));
+        let finding =
+            due.iter().take(4).fold(finding, |finding, (position, fact)| finding.fact(*position, fact));
+        self.findings.push(finding);
     }
 }

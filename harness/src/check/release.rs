@@ -79,31 +79,60 @@ impl Core {
     }
 
     pub fn enter(&mut self, hold: Hold) {
-        if let Hold::Set(id) = hold
-            && let Some(set) = self.sets.get_mut(id)
-        {
-            set.enter();
+        match hold {
+            Hold::Set(id) => {
+                if let Some(set) = self.sets.get_mut(id) {
+                    set.enter();
+                }
+            }
+            Hold::Silent(index) => {
+                if let Some(silent) = self.ledger.silent.get_mut(index) {
+                    silent.members += 1;
+                    silent.left_in_the_light = false;
+                }
+            }
+            Hold::Boot | Hold::Unknown => {}
         }
     }
 
     /// A member leaves.
     pub fn leave(&mut self, hold: Hold, leaver: Leaver, epoch: u64) {
-        let Hold::Set(id) = hold else { return };
-        if let Some(set) = self.sets.get_mut(id)
-            && set.members > 0
-        {
-            set.leave(leaver, epoch);
-            self.settle(id);
+        match hold {
+            Hold::Set(id) => {
+                if let Some(set) = self.sets.get_mut(id)
+                    && set.members > 0
+                {
+                    set.leave(leaver, epoch);
+                    self.settle(id);
+                }
+            }
+            Hold::Silent(index) => {
+                if let Some(silent) = self.ledger.silent.get_mut(index)
+                    && silent.members > 0
+                {
+                    silent.members -= 1;
+                    silent.left_in_the_light = silent.members == 0;
+                }
+            }
+            Hold::Boot | Hold::Unknown => {}
         }
     }
 
     /// A member is not followed any further: nothing can be said about the set's release.
     pub fn forget(&mut self, hold: Hold) {
-        if let Hold::Set(id) = hold
-            && let Some(set) = self.sets.get_mut(id)
-        {
-            set.verified = true;
-            set.untold = true;
+        match hold {
+            Hold::Set(id) => {
+                if let Some(set) = self.sets.get_mut(id) {
+                    set.verified = true;
+                    set.untold = true;
+                }
+            }
+            Hold::Silent(index) => {
+                if let Some(silent) = self.ledger.silent.get_mut(index) {
+                    silent.untold = true;
+                }
+            }
+            Hold::Boot | Hold::Unknown => {}
         }
     }
 
@@ -129,6 +158,10 @@ impl Core {
             actor.left_softly = matches!(actor.hold, Hold::Set(_));
             let (hold, at) = (actor.hold, actor.ended_epoch);
             let leaver = Leaver { pid: actor.pid, tid: actor.tid, left: Left::Exit, told: None };
+            if matches!(hold, Hold::Silent(_)) {
+                // Audit may have been turned off or on between its last word and its end.
+                self.forget(hold);
+            }
             self.leave(hold, leaver, at);
         }
     }

@@ -284,6 +284,7 @@ impl Core {
             }
             Awaited::Silent(index) => {
                 actor.hold = Hold::Silent(*index);
+                self.enter(actor.hold);
                 self.unpin(&birth.due);
             }
             _ => {
@@ -406,9 +407,12 @@ impl Core {
                 {
                     // Its release, if it was the last member, was not logged.
                     set.verified = true;
+                } else {
+                    self.forget(actor.hold);
                 }
                 self.leave(actor.hold, leaver, item.epoch);
                 actor.hold = Hold::Silent(*index);
+                self.enter(actor.hold);
             }
             _ => {}
         }

@@ -717,6 +717,32 @@ fn a_window_without_audit_is_checked_too() {
     assert_eq!(check_sim(&sim).counts.into_keys().collect::<Vec<_>>(), [Invariant::G9Count]);
 }
 
+/// What was made in the dark and is left in the light has a release, though no definition.
+#[test]
+fn a_release_without_definition_is_missed_too() {
+    let run = |fault: &dyn Fn(&mut Sim)| {
+        let mut sim = Sim::new();
+        sim.enable(false);
+        let silent = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        let gone = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        sim.exit(gone, true);
+        sim.reap(gone, 0);
+        sim.go_on(0);
+        sim.enable(true);
+        let inherits = sim.clone(silent, Call::Fork, 0);
+        sim.exit(inherits, true);
+        sim.reap(inherits, 0);
+        sim.exit(silent, true);
+        sim.reap(silent, 0);
+        fault(&mut sim);
+        sim.finish();
+        check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(run(&|_| ()), []);
+    let forget = |sim: &mut Sim| sim.log.retain(|line| !line.body.starts_with("op=release"));
+    assert_eq!(run(&forget), [Invariant::G5Missing]);
+}
+
 #[test]
 fn a_definition_made_in_the_dark_is_caught() {
     let mut sim = Sim::new();
