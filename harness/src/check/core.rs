@@ -103,6 +103,7 @@ impl Core {
             && set.pins == 0
             && set.late.is_empty()
             && set.alive.is_none()
+            && set.left_dark.is_none()
             && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
             && (set.verified || set.release_matches());
         if done {

@@ -114,6 +114,8 @@ pub(super) struct Actor {
     /// Windows without audit up to its last fact, and whether it may have died in one.
     windows: u64,
     pub died_dark: bool,
+    /// It surely did: its last word and that of its death lie in the same window.
+    pub surely_dark: bool,
     /// It was killed in a call that made no task.
     pub childless: bool,
     /// A clone that moved it, for a child that never spoke.
@@ -148,6 +150,7 @@ impl Actor {
             last_position: 0,
             windows: 0,
             died_dark: false,
+            surely_dark: false,
             childless: false,
             expected: None,
         }
@@ -463,6 +466,7 @@ impl Core {
             if let Some(over) = self.ledger.actors.get_mut(over) {
                 over.gone.get_or_insert(epoch);
                 over.died_dark = over.windows != windows || windows % 2 == 1;
+                over.surely_dark = over.windows == windows && windows % 2 == 1;
             }
             self.ledger.ready.push(*over);
         }

@@ -202,6 +202,23 @@ impl Core {
             }
             match released {
                 Some(release) => {
+                    if empty
+                        && let Some((position, fact)) = set.left_dark.take()
+                        && !set.reported
+                    {
+                        set.reported = true;
+                        findings.push(
+                            Finding::new(
+                                Invariant::G9Silent,
+                                "no record while audit is disabled",
+                                format!("the release of {id:#x}, which was left then"),
+                            )
+                            .record(&set.definition.raw)
+                            .record(&release.raw)
+                            .fact(position, &fact)
+                            .lineage(id, made, lineage),
+                        );
+                    }
                     if let Some((position, fact)) = set.alive.take()
                         && !set.reported
                     {

@@ -410,6 +410,7 @@ impl Core {
                 } else {
                     self.forget(actor.hold);
                 }
+                self.leaves_dark(actor.hold, item);
                 self.leave(actor.hold, leaver, item.epoch);
                 actor.hold = Hold::Silent(*index);
                 self.enter(actor.hold);
@@ -417,6 +418,16 @@ impl Core {
             _ => {}
         }
         self.check_set(actor.hold, after, item, "after the call");
+    }
+
+    /// A member leaves while audit is off: if it is the last one, nothing in the log tells of that.
+    fn leaves_dark(&mut self, hold: Hold, item: &Item) {
+        if let Hold::Set(id) = hold
+            && let Some(set) = self.sets.get_mut(id)
+            && set.members == 1
+        {
+            set.left_dark = Some((item.position, item.fact.clone()));
+        }
     }
 
     /// Tasks that are over: they leave their sets, which must be released before the teller acts again.
@@ -458,6 +469,9 @@ impl Core {
                 };
                 for set in &due {
                     self.pin(*set);
+                }
+                if actor.surely_dark && actor.ended {
+                    self.leaves_dark(actor.hold, item);
                 }
                 self.leave(actor.hold, leaver, item.epoch);
                 teller.due.extend(due);

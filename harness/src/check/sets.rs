@@ -115,6 +115,8 @@ pub(super) struct Set {
     pub reported: bool,
     /// Nothing is to be said about who released it.
     pub verified: bool,
+    /// The word of the last member, if it left while audit was off: its release must not be in the log.
+    pub left_dark: Option<(u64, Fact)>,
     /// Who still has something to say about it.
     pub pins: u32,
     /// Position in the ledger of the last word that a member has left.
@@ -141,6 +143,7 @@ impl Set {
             uring: false,
             reported: false,
             verified: false,
+            left_dark: None,
             pins: 0,
             last_left: 0,
             late: Vec::new(),
@@ -198,6 +201,7 @@ impl Set {
     pub fn enter(&mut self) {
         self.members += 1;
         self.emptied = None;
+        self.left_dark = None;
     }
 
     /// Whether the release names one of those who left.

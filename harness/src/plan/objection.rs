@@ -37,8 +37,10 @@ pub fn check(scenario: &Scenario) -> Verdict {
     for (number, step) in numbered(&scenario.steps, 0) {
         if step.is_control() {
             outermost.check(step, number)?;
-            // The stage that knew them is gone.
-            place = Place::default();
+            if !matches!(step, Step::Audit { .. }) {
+                // The stage that knew them is gone.
+                place = Place::default();
+            }
         } else {
             place.check(step, number)?;
         }

@@ -161,6 +161,7 @@ fn resume(stage: Stage, passenger: Passenger) -> Result<Task, StepError> {
         labels: passenger.labels,
         bare: false,
         batch: None,
+        control: None,
     };
     task.tell_operation(Call::Exec, 0, 0, Outcome::Done)?;
     if task.set.get(NamespaceEntry::Time) != passenger.before.get(NamespaceEntry::Time) {

@@ -54,6 +54,7 @@ use nstrail_wire::{
 use self::{
     death::{GAVE_UP, Status},
     error::{Failed, StepError},
+    pipe::ControlLine,
     shared::Shared,
     task::{Origin, Stage, Task},
 };
@@ -100,12 +101,14 @@ pub fn run(
             control.take(first).map_err(trouble(Some(number)))?;
             1
         } else {
-            rest.iter().position(Step::is_control).unwrap_or(rest.len())
+            // Sets may live while audit is turned off and on: the stage asks the main task for that.
+            let ends = |step: &Step| step.is_control() && !matches!(step, Step::Audit { .. });
+            rest.iter().position(ends).unwrap_or(rest.len())
         };
         let (now, later) = rest.split_at(length);
         if !first.is_control() {
             let began = Instant::now();
-            perform(stage, now, number)?;
+            perform(stage, now, number, &mut control)?;
             took += began.elapsed();
         }
         number += numbered(now, 0).map(|(_, step)| step.size()).sum::<u32>();
@@ -128,8 +131,14 @@ pub fn last_census(ledger: &Ledger, collector: u32) -> Result<(), WorkloadError>
 }
 
 /// A stage does these steps, from its birth to its death.
-fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadError> {
+fn perform(
+    stage: Stage,
+    steps: &[Step],
+    number: u32,
+    control: &mut Control<'_>,
+) -> Result<(), WorkloadError> {
     let trouble = |error: StepError| WorkloadError { step: Some(number), reason: error.to_string() };
+    let line = ControlLine::new().map_err(trouble)?;
     let actor = stage.ledger.allocate_actor();
     let before = census::namespaces().map_err(StepError::call("census")).map_err(trouble)?;
     let origin = Origin { actor, parent: ActorId(1), call: Call::Fork, flags: 0, parent_set: before };
@@ -137,7 +146,7 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
     // SAFETY: the child uses nothing that another thread of this process could have held.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        let status = match play(stage, &origin, steps, number) {
+        let status = match play(stage, &origin, steps, number, line) {
             Ok(()) => 0,
             Err(failed) => {
                 stage.shared.fail(failed.step, &failed.error.to_string());
@@ -151,6 +160,7 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
     let outcome = Outcome::Child { actor, tid: pid as u32 };
     let tell = |act| stage.ledger.write_main(act).map_err(StepError::call("ledger")).map_err(trouble);
     tell(Act::Operation { call: Call::Fork, flags: 0, passed: 0, outcome, before, after })?;
+    control.serve(line, pid, steps, number)?;
     let (_, status) = death::wait(pid).map_err(trouble)?;
     tell(Act::Reaped { child: actor, tid: pid as u32, status })?;
     match (stage.shared.failure(), status) {
@@ -162,9 +172,10 @@ fn perform(stage: Stage, steps: &[Step], number: u32) -> Result<(), WorkloadErro
     }
 }
 
-fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32) -> Result<(), Failed> {
+fn play(stage: Stage, origin: &Origin, steps: &[Step], number: u32, line: ControlLine) -> Result<(), Failed> {
     let failed = |error| Failed { step: number, error };
     let mut task = Task::start(stage, origin, number, &[], false, None).map_err(failed)?;
+    task.control = Some(line);
     task.walk(steps, number)?;
     task.end().map_err(|error| Failed { step: task.step, error })
 }
@@ -180,6 +191,30 @@ struct Control<'a> {
 }
 
 impl Control<'_> {
+    /// Does the stage's audit steps, each when the stage has come to it, until the stage is over.
+    fn serve(
+        &mut self,
+        line: ControlLine,
+        stage: i32,
+        steps: &[Step],
+        first: u32,
+    ) -> Result<(), WorkloadError> {
+        let trouble =
+            |step: u32| move |error: StepError| WorkloadError { step: Some(step), reason: error.to_string() };
+        let over = spawn::pidfd_open(stage).map_err(trouble(first))?;
+        for (number, step) in numbered(steps, first).filter(|(_, step)| step.is_control()) {
+            if !line.is_asked(over).map_err(trouble(number))? {
+                break;
+            }
+            self.ledger.enter_step(number);
+            self.take(step).map_err(trouble(number))?;
+            line.answer().map_err(trouble(number))?;
+        }
+        inherited::close(over);
+        line.close();
+        Ok(())
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), StepError> {
         match step {
             Step::Fence {} => {

@@ -42,6 +42,52 @@ impl Pipe {
     }
 }
 
+/// How a stage has the main task do what only that may do, and waits for it.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlLine {
+    question: Pipe,
+    answer: Pipe,
+}
+
+impl ControlLine {
+    pub fn new() -> Result<Self, StepError> {
+        Ok(Self { question: Pipe::new()?, answer: Pipe::new()? })
+    }
+
+    /// The stage is at such a step. Returns when it is done.
+    pub fn ask(self) -> Result<(), StepError> {
+        write_byte(self.question.write)?;
+        match read_byte(self.answer.read)? {
+            true => Ok(()),
+            false => Err(StepError::Scenario("main task is gone")),
+        }
+    }
+
+    /// Waits for the stage to ask. False if it is over instead: others may hold the pipe still, so its pidfd says so.
+    pub fn is_asked(self, stage: RawFd) -> Result<bool, StepError> {
+        let wanted = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut fds = [wanted(self.question.read), wanted(stage)];
+        // SAFETY: `fds` is writable for its length.
+        let result = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+        inherited::check(result.into()).map_err(StepError::call("poll"))?;
+        if fds[0].revents & libc::POLLIN == 0 {
+            return Ok(false);
+        }
+        read_byte(self.question.read)
+    }
+
+    /// It is done.
+    pub fn answer(self) -> Result<(), StepError> {
+        write_byte(self.answer.write)
+    }
+
+    pub fn close(self) {
+        for fd in [self.question.read, self.question.write, self.answer.read, self.answer.write] {
+            inherited::close(fd);
+        }
+    }
+}
+
 /// Writes one byte.
 pub fn write_byte(fd: RawFd) -> Result<(), StepError> {
     // SAFETY: one byte of a constant.

@@ -19,12 +19,16 @@ use super::{
     error::{Failed, StepError},
     exec, interrupt, moves, nest, no_memory, onlooker,
     packet::datagram,
-    pin, privilege, probe,
+    pin,
+    pipe::ControlLine,
+    privilege, probe,
     shared::Shared,
     spawn::{self, Label},
     splat, trace, web,
 };
 use crate::ledger::{Batch, Ledger};
+
+const OUTERMOST: StepError = StepError::Scenario("step is for the outermost list");
 
 /// What is the same for all tasks of a workload.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,8 @@ pub struct Task {
     pub bare: bool,
     /// Of its own, or of the maker that sleeps as long as this task lives and whose memory it shares.
     pub batch: Option<NonNull<Batch>>,
+    /// Only a stage has one.
+    pub control: Option<ControlLine>,
 }
 
 impl Task {
@@ -104,6 +110,7 @@ impl Task {
             labels: labels.to_vec(),
             bare,
             batch,
+            control: None,
         };
         task.tell(Act::Start {
             parent: Some(origin.parent),
@@ -187,9 +194,11 @@ impl Task {
 
     fn take(&mut self, step: &Step, number: u32) -> Result<(), StepError> {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) => {
-                Err(StepError::Scenario("step is for the outermost list"))
-            }
+            Step::Audit { .. } => match self.control {
+                Some(line) => line.ask(),
+                None => Err(OUTERMOST),
+            },
+            Step::Fence {} | Step::Rule(_) | Step::Meddle(_) => Err(OUTERMOST),
             Step::Spawn(spawn) => spawn::step(self, spawn, number),
             Step::Unshare(unshare) => moves::unshare(self, unshare),
             Step::Setns(setns) => moves::setns(self, setns),

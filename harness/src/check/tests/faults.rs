@@ -717,6 +717,34 @@ fn a_window_without_audit_is_checked_too() {
     assert_eq!(check_sim(&sim).counts.into_keys().collect::<Vec<_>>(), [Invariant::G9Count]);
 }
 
+/// What is left in the dark has no release, by whatever way it is left.
+#[test]
+fn a_release_in_the_dark_is_caught() {
+    let run = |moves: bool, loud: bool| {
+        let mut sim = Sim::new();
+        let early = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        sim.go_on(0);
+        sim.enable(false);
+        sim.audit = loud;
+        if moves {
+            sim.unshare(early, NamespaceType::Ipc.flag());
+            // Of the move itself nothing is to be seen.
+            sim.log.retain(|line| !line.body.starts_with("op=unshare"));
+        } else {
+            sim.exit(early, true);
+            sim.reap(early, 0);
+        }
+        sim.go_on(0);
+        sim.enable(true);
+        sim.finish();
+        check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+    };
+    for moves in [false, true] {
+        assert_eq!(run(moves, false), [], "{moves}");
+        assert!(run(moves, true).contains(&Invariant::G9Silent), "{moves}");
+    }
+}
+
 /// What was made in the dark and is left in the light has a release, though no definition.
 #[test]
 fn a_release_without_definition_is_missed_too() {
