@@ -163,8 +163,7 @@ impl Yard<'_> {
         let planted = base.kernel.series.as_ref().map(|series| plant(series, mutant, &base.version));
         let series =
             planted.transpose().map_err(|message| Failure { outcome: Outcome::PatchRejected, message })?;
-        // A guest that was started before goes first.
-        Ok(KernelSpec { series, background: true, ..base.kernel.clone() })
+        Ok(KernelSpec { series, ..base.kernel.clone() })
     }
 
     fn build_all<'m>(&'m self, built: &SyncSender<Built<'m>>, told: &Sender<Told>) {
