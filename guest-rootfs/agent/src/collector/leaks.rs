@@ -41,8 +41,8 @@ pub fn tell() -> io::Result<()> {
     if found == 0 {
         return Ok(());
     }
-    // More than ten lines are dropped unless this is on (kernel/printk/printk.c:devkmsg_write).
-    fs::write(DEVKMSG, "on")?;
+    // More than ten lines are dropped unless this is on (kernel/printk/printk.c:devkmsg_write). It wants its newline.
+    fs::write(DEVKMSG, "on\n")?;
     let mut console = fs::OpenOptions::new().write(true).open(KMSG)?;
     // The kernel's own line says where the report is to be read; this one begins it. Each write is a line.
     let head = format!("kmemleak: {found} new suspected memory leaks");

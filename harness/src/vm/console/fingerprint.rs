@@ -127,6 +127,11 @@ fn frames(finding: &ConsoleFinding) -> Vec<String> {
         }
     }
     frames.retain(|function| !is_machinery(function));
+    if finding.kind == SplatKind::Kmemleak {
+        // Who allocated is the one who called the allocator, whose functions have other names in each version.
+        let caller = frames.iter().position(|function| !is_allocator(function)).unwrap_or(0);
+        frames.drain(..caller);
+    }
     frames.truncate(FRAMES);
     frames
 }
@@ -145,6 +150,21 @@ fn plain(function: &str) -> String {
         .min()
         .unwrap_or(function.len());
     function[..cut].trim().to_owned()
+}
+
+fn is_allocator(function: &str) -> bool {
+    [
+        "kmem_cache_alloc",
+        "__kmem_cache_alloc",
+        "__kmalloc",
+        "kmalloc",
+        "krealloc",
+        "kvmalloc",
+        "__vmalloc",
+        "vmalloc",
+    ]
+    .iter()
+    .any(|beginning| function.starts_with(beginning))
 }
 
 /// Whether a function reports splats, or leads into the kernel whatever goes wrong there.

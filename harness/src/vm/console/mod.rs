@@ -92,7 +92,11 @@ impl ConsoleWatch {
                 if let Some(SplatKind::Panic) = kind {
                     open.kind = SplatKind::Panic;
                 }
-                let ended = text.starts_with("---[ end ") || open.lines.len() >= LINES;
+                // Reports of the sanitizers stand between two rules (mm/kasan/report.c, kernel/kcsan/report.c).
+                let ruled = matches!(open.kind, SplatKind::Kasan | SplatKind::Kcsan)
+                    && text.len() > 40
+                    && text.bytes().all(|byte| byte == b'=');
+                let ended = text.starts_with("---[ end ") || ruled || open.lines.len() >= LINES;
                 return if ended {
                     self.open.take().map_or(Seen::Nothing, Seen::Whole)
                 } else {
