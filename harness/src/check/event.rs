@@ -215,7 +215,16 @@ impl OpenEvent {
                 self.acts = true;
                 self.pid_of(record);
             }
-            Kind::BPF | Kind::EVENT_LISTENER | Kind(1700..=1799) => self.pid_of(record),
+            Kind::EVENT_LISTENER => {
+                self.pid_of(record);
+                // As above.
+                if let Some(pid) = self.pid
+                    && record.field("op").map(nstrail_audit::Value::bytes) == Some(b"disconnect")
+                {
+                    self.token_of(kind, ProbeKind::Listener, u64::from(pid));
+                }
+            }
+            Kind::BPF | Kind(1700..=1799) => self.pid_of(record),
             Kind(1301..=1323 | 1325 | 1327..=1399) if !kind.is_ours() => self.contextual = true,
             _ => {}
         }
@@ -328,6 +337,11 @@ mod tests {
                 "auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"a\" exe=\"/a\" sig=11 res=1",
                 (ProbeKind::Abend, 7),
             ),
+            (
+                Kind::EVENT_LISTENER,
+                "pid=7 uid=0 auid=1 tty=(none) ses=1 comm=\"a\" exe=\"/a\" nl-mcgrp=1 op=disconnect res=1",
+                (ProbeKind::Listener, 7),
+            ),
         ] {
             assert_eq!(taken(kind, body).token, Some(token), "{body}");
         }
@@ -343,6 +357,7 @@ mod tests {
             (Kind::NETFILTER_PKT, "mark=0x0 saddr=10.0.0.1 daddr=10.0.0.2 proto=17"),
             (Kind::NETFILTER_PKT, "mark=0x1 saddr=10.0.0.1 daddr=11.0.0.2 proto=17"),
             (Kind::ANOM_ABEND, "pid=7 sig=6"),
+            (Kind::EVENT_LISTENER, "pid=7 nl-mcgrp=1 op=connect res=1"),
             (Kind::URINGOP, "uring_op=37 success=no exit=-11 items=1 ppid=1 pid=7 uid=0"),
             (Kind::URINGOP, "uring_op=18 success=yes exit=0 items=0 ppid=1 pid=7 uid=0"),
             (Kind::CONFIG_CHANGE, "op=add_rule key=\"nstrail-token-12x\" list=4"),

@@ -649,10 +649,10 @@ impl Core {
     }
 }
 
-/// How the log names a probe: abends and io_uring events have no room for a token, so the task's pid stands for it.
+/// How the log names a probe: abends, io_uring events and those of listeners have no room for a token, so the task's pid stands for it.
 pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u64) {
     match kind {
-        ProbeKind::Abend | ProbeKind::IoUring => (kind, u64::from(pid)),
+        ProbeKind::Abend | ProbeKind::IoUring | ProbeKind::Listener => (kind, u64::from(pid)),
         // The log does not tell who logged it.
         ProbeKind::Packet | ProbeKind::NftPacket => (ProbeKind::Packet, token & 0xFF_FFFF),
         ProbeKind::Sent | ProbeKind::Received => (kind, token & 0xFF_FFFF),

@@ -487,7 +487,7 @@ impl Place {
         hold(!matches!(kind, ProbeKind::Sent | ProbeKind::Received), number, || {
             format!("is a probe {kind:?}, which needs a task to send to (hint: the step `datagram`)")
         })?;
-        let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange);
+        let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange | ProbeKind::Listener);
         hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {
             format!(
                 "is a probe {kind:?} outside the initial user namespace, where audit refuses it (hint: syscall, seccomp)"

@@ -110,6 +110,7 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::Ptrace => "ptrace",
         ProbeKind::Sent => "datagram",
         ProbeKind::Received => "datagram that came in",
+        ProbeKind::Listener => "listener",
     }
 }
 
@@ -121,6 +122,7 @@ pub(super) fn record(record_type: u16) -> Cow<'static, str> {
         1300 => "SYSCALL",
         1305 => "CONFIG_CHANGE",
         1324 => "NETFILTER_PKT",
+        1335 => "EVENT_LISTENER",
         1326 => "SECCOMP",
         1336 => "URINGOP",
         1701 => "ANOM_ABEND",

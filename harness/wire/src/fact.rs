@@ -156,6 +156,9 @@ pub enum ProbeKind {
     Sent,
     /// How an [`Act::Received`] is told apart from its [`ProbeKind::Sent`]; no fact has it.
     Received,
+    /// EVENT_LISTENER (1335) of a child that listens to audit's multicast and dies with the socket open: `op=disconnect`, `pid=` is
+    /// the actor's. The last file is put when the task has closed all of them, in its last moment in which it may log.
+    Listener,
 }
 
 impl ProbeKind {

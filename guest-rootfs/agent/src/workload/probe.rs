@@ -33,8 +33,10 @@ const FIRST_UNUSED_CALL: u32 = 1_000_000;
 
 /// Does a [`Step::Probe`](nstrail_wire::step::Step::Probe).
 pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
-    if kind == ProbeKind::Abend {
-        return abend(task);
+    match kind {
+        ProbeKind::Abend => return abend(task),
+        ProbeKind::Listener => return listener(task),
+        _ => {}
     }
     let token = task.stage.ledger.allocate_token();
     match kind {
@@ -47,7 +49,7 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::Packet => packet::send(Logger::Xtables, token)?,
         ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
         ProbeKind::IoUring => uring::make_directory(token)?,
-        ProbeKind::Abend => {}
+        ProbeKind::Abend | ProbeKind::Listener => {}
         ProbeKind::Ptrace | ProbeKind::Sent | ProbeKind::Received => {
             return Err(StepError::Scenario("a probe of another task: the steps `trace` and `datagram`"));
         }
@@ -111,6 +113,23 @@ fn seccomp(task: &mut Task, token: u64) -> Result<(), StepError> {
 }
 
 /// A child that tells of its own death beforehand, and dies by a null pointer.
+/// A child that has joined audit's multicast group leaves the socket to its own end.
+fn listener(task: &mut Task) -> Result<(), StepError> {
+    let body = |child: &mut Task| -> Result<(), Failed> {
+        let step = child.step;
+        let failed = |error| Failed { step, error };
+        let socket = AuditSocket::listen().map_err(StepError::call("multicast")).map_err(failed)?;
+        std::mem::forget(socket);
+        let token = child.stage.ledger.allocate_token();
+        let set = child.set;
+        child.tell(Act::Probe { kind: ProbeKind::Listener, token, set }).map_err(failed)
+    };
+    let make = Make::plain(SpawnCall::Fork, &[]);
+    let made = make_child(task, &make, Ending::Exit, None, &body, None)?
+        .ok_or(StepError::Scenario("fork was refused"))?;
+    reap(task, made.actor, made.local_pid, Status::Success)
+}
+
 fn abend(task: &mut Task) -> Result<(), StepError> {
     let body = |child: &mut Task| -> Result<(), Failed> {
         let token = child.stage.ledger.allocate_token();

@@ -89,6 +89,10 @@ fn each_operation(mut sim: Sim) {
         sim.probe(abends, ProbeKind::Abend);
         sim.exit(abends, false);
         sim.reap(abends, 11);
+        let listens = sim.clone(child, Call::Fork, 0);
+        sim.probe(listens, ProbeKind::Listener);
+        sim.exit(listens, true);
+        sim.reap(listens, 0);
         sim.exit(child, true);
         sim.reap(child, 0);
     }

@@ -518,6 +518,13 @@ impl Sim {
                 self.attribute(serial, id);
                 return token;
             }
+            ProbeKind::Listener => {
+                // Likewise.
+                self.tell(task, Act::Probe { kind, token, set });
+                self.push(1335, serial, format!("pid={pid} uid=0 comm=\"x\" nl-mcgrp=1 op=disconnect res=1"));
+                self.attribute(serial, id);
+                return token;
+            }
             ProbeKind::Sent | ProbeKind::Received => unreachable!("a datagram has two ends"),
         }
         self.tell(task, Act::Probe { kind, token, set });
