@@ -48,6 +48,9 @@ pub enum Command {
     Run(RunArgs),
     /// Run many kernels, configurations, scenarios and vCPU counts; one verdict table
     Matrix(MatrixArgs),
+    /// Find the first bad patch of a series, point release or commit
+    #[command(after_help = super::bisect::HELP)]
+    Bisect(Box<super::bisect::BisectArgs>),
     /// Make one summary of the parts of a partitioned matrix
     Merge(MergeArgs),
     /// Apply the series to a private tree, strictly, and say what happened
