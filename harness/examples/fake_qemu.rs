@@ -197,7 +197,8 @@ fn play(machine: &mut Machine, arguments: &[String]) {
 /// Rolls the dice (Marsaglia's xorshift) once.
 fn unlucky(program: &Path) -> bool {
     let state = program.with_file_name("dice");
-    let mut dice: u64 = fs::read_to_string(&state).map_or(0x9e37_79b9, |text| text.parse().unwrap());
+    let mut dice: u64 =
+        fs::read_to_string(&state).map_or(0x2545_f491_4f6c_dd1d, |text| text.parse().unwrap());
     dice ^= dice << 13;
     dice ^= dice >> 7;
     dice ^= dice << 17;

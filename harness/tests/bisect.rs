@@ -25,9 +25,10 @@ enum Plant {
     Nothing,
     /// A word in the kernel's data, which the fake QEMU looks for.
     Word(&'static str),
-    /// What does not build until there is a [`Plant::Header`].
-    NeedsHeader,
-    Header,
+    /// A line that does not compile.
+    Breaks,
+    /// Takes away the line of that patch.
+    Mends(usize),
 }
 
 struct Bench {
@@ -40,6 +41,12 @@ impl Bench {
         agent::load(&root()).unwrap();
         let bench = Self { folder: tempfile::Builder::new().prefix("bisect-").tempdir().unwrap() };
         common::fake_kernel(&bench.path("linux"));
+        for name in ["a", "b"] {
+            let path = bench.path(&format!("linux/kernel/{name}.c"));
+            let slots: String = (1..=20).map(|slot| format!("/* Slot {slot}. */\n\n")).collect();
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, text + &slots).unwrap();
+        }
         let program = Path::new(env!("CARGO_BIN_EXE_nstrail")).with_file_name("examples").join("fake_qemu");
         symlink(program, bench.path("plays")).unwrap();
         bench
@@ -53,7 +60,7 @@ impl Bench {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// A series of so many patches, each with a line more at the end of kernel/a.c or, in turn, kernel/b.c.
+    /// A series of so many patches, each with a line more in a slot of kernel/a.c or, in turn, kernel/b.c.
     fn series(&self, count: usize, plant: impl Fn(usize) -> Plant) -> String {
         let folder = self.path("series");
         let _ = fs::remove_dir_all(&folder);
@@ -63,19 +70,22 @@ impl Bench {
             (name, text.lines().map(str::to_owned).collect::<Vec<_>>())
         });
         for number in 1..=count {
-            let (name, lines) = &mut files[number % 2];
-            let diff = match plant(number) {
-                Plant::Header => {
-                    "--- /dev/null\n+++ b/kernel/later.h\n@@ -0,0 +1 @@\n+/* It is there. */\n".to_owned()
-                }
-                plant => {
-                    let (added, at) = (added(number, plant), lines.len());
-                    let file = format!("--- a/kernel/{name}.c\n+++ b/kernel/{name}.c\n");
-                    let hunk = format!("@@ -{at} +{at},2 @@\n {}\n+{added}\n", lines[at - 1]);
-                    lines.push(added);
-                    file + &hunk
+            let plant = plant(number);
+            let slot = match plant {
+                Plant::Mends(broken) => broken,
+                _ => number,
+            };
+            let (name, lines) = &mut files[slot % 2];
+            let head = format!("/* Slot {slot}. */");
+            let at = lines.iter().position(|line| *line == head).unwrap() + 1;
+            let hunk = match plant {
+                Plant::Mends(_) => format!("@@ -{at},3 +{at},2 @@\n {head}\n-{}\n \n", lines.remove(at)),
+                _ => {
+                    lines.insert(at, added(number, plant));
+                    format!("@@ -{at},2 +{at},3 @@\n {head}\n+{}\n \n", lines[at])
                 }
             };
+            let diff = format!("--- a/kernel/{name}.c\n+++ b/kernel/{name}.c\n{hunk}");
             let mail = format!(
                 "From: A <a@localhost>\nSubject: [PATCH {number}/{count}] fake: step {number}\n\nWhy not.\n---\n{diff}"
             );
@@ -113,8 +123,8 @@ impl Bench {
 fn added(number: usize, plant: Plant) -> String {
     match plant {
         Plant::Word(word) => format!("const char planted_{number}[] = \"{word}\";"),
-        Plant::NeedsHeader => "#include \"later.h\"".to_owned(),
-        Plant::Nothing | Plant::Header => format!("/* Step {number}. */"),
+        Plant::Breaks => "#error planted".to_owned(),
+        Plant::Nothing | Plant::Mends(_) => format!("/* Step {number}. */"),
     }
 }
 
@@ -187,8 +197,8 @@ fn what_does_not_build_or_boot_is_skipped_and_never_called_bad() {
     let _machine = machine();
     let bench = Bench::new();
     let series = bench.series(12, |number| match number {
-        5 => Plant::NeedsHeader,
-        7 => Plant::Header,
+        5 => Plant::Breaks,
+        7 => Plant::Mends(5),
         10 => Plant::Word("FAILS"),
         _ => Plant::Nothing,
     });
@@ -213,9 +223,9 @@ fn a_culprit_among_skipped_ones_is_one_of_several() {
     let _machine = machine();
     let bench = Bench::new();
     let series = bench.series(6, |number| match number {
-        2 => Plant::NeedsHeader,
+        2 => Plant::Breaks,
         3 => Plant::Word("FAILS"),
-        4 => Plant::Header,
+        4 => Plant::Mends(2),
         _ => Plant::Nothing,
     });
     let output = bench.bisect(10, &["--series", &series, "--rate", "1"]);
@@ -303,7 +313,7 @@ fn an_interrupted_bisection_goes_on_where_it_was() {
     for line in lines.by_ref() {
         said.push_str(&line);
         said.push('\n');
-        if line.contains("step 2: good") {
+        if line.contains("step 2: good after") {
             // SAFETY: the child is ours and not reaped yet.
             unsafe { libc::kill(i32::try_from(child.id()).unwrap(), libc::SIGINT) };
             break;
@@ -353,15 +363,9 @@ fn git(repository: &Path, arguments: &[&str]) -> String {
 fn the_first_bad_commit_of_a_range_is_found_and_taken_back() {
     let _machine = machine();
     let bench = Bench::new();
-    bench.series(1, |_| Plant::Nothing);
-    let repository = repository(&bench, 1);
-    git(&repository, &["tag", "good"]);
-    for number in 2..=8 {
-        let plant = if number == 6 { Plant::Word("FAILS") } else { Plant::Nothing };
-        fs::write(repository.join(format!("kernel/c{number}.c")), added(number, plant)).unwrap();
-        git(&repository, &["add", "-A"]);
-        git(&repository, &["commit", "-q", "-m", &format!("fake: commit {number}")]);
-    }
+    bench.series(8, |number| if number == 6 { Plant::Word("FAILS") } else { Plant::Nothing });
+    let repository = repository(&bench, 8);
+    git(&repository, &["tag", "good", "HEAD~7"]);
     let arguments = [
         "bisect",
         "--source",
@@ -375,7 +379,8 @@ fn the_first_bad_commit_of_a_range_is_found_and_taken_back() {
     let output = expect(0, bench.command(&arguments));
     let shown = text(&output.stdout);
     assert!(
-        shown.contains("fake: commit 6\n") && shown.contains("with this commit taken back on top is good"),
+        shown.contains("fake: step 6\n")
+            && shown.contains("with this commit taken back by a three-way merge is good"),
         "{shown}"
     );
     // All of them from one tree.
@@ -395,8 +400,8 @@ fn git_bisect_run_is_told_good_bad_and_skip_and_ends_at_everything_else() {
     let _machine = machine();
     let bench = Bench::new();
     bench.series(10, |number| match number {
-        4 => Plant::NeedsHeader,
-        6 => Plant::Header,
+        4 => Plant::Breaks,
+        6 => Plant::Mends(4),
         9 => Plant::Word("FAILS"),
         _ => Plant::Nothing,
     });

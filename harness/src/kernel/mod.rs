@@ -19,7 +19,7 @@ mod kconfig;
 mod lock;
 mod make;
 mod patch;
-mod reverse;
+mod revert;
 mod series;
 mod source;
 mod store;
@@ -45,6 +45,7 @@ pub use kconfig::Blame;
 pub use lock::LockError;
 pub use make::{FirstError, MakeVariable, Toolchain};
 pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError, Strip};
+pub use revert::revert;
 pub use series::{
     AppliedPatch, BaseCheck, BaseVerdict, Commit, DiffError, DiffStat, FileStat, MailError, MessagePlace,
     PickError, Picks, Place, Series, SeriesError, SeriesInput, SeriesNote, Side, range_diff,

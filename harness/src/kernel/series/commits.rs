@@ -107,13 +107,12 @@ impl Commit {
         }
     }
 
-    /// What it adds to its first parent.
+    /// Its first parent.
     ///
     /// # Errors
-    /// As [`Commit::difference`]; a commit without a parent has none.
-    pub fn own(&self, repository: &Path) -> Result<Option<Patch>, SeriesError> {
-        let parent = Commit::of(repository, &format!("{}^1", self.id))?;
-        Commit::difference(repository, &parent, self)
+    /// [`SeriesError::Range`] if it has none.
+    pub fn parent(&self, repository: &Path) -> Result<Commit, SeriesError> {
+        Commit::of(repository, &format!("{}^1", self.id))
     }
 }
 
@@ -151,8 +150,8 @@ mod tests {
         assert_eq!((patch.files.len(), patch.files[0].hunks.len()), (1, 1));
         assert_eq!(patch.subject, "set three");
         assert_eq!(Commit::difference(repository, &line[1], &line[1]).unwrap(), None);
-        assert_eq!(line[1].own(repository).unwrap().unwrap().name, format!("{}.patch", line[1].short()));
-        assert!(line[0].own(repository).is_err());
+        assert_eq!(line[1].parent(repository).unwrap(), line[0]);
+        assert!(line[0].parent(repository).is_err());
         for range in [(third.as_str(), first.as_str()), (&first, &first), (&first, "nowhere")] {
             let error = Commit::line(repository, range.0, range.1).unwrap_err().to_string();
             assert!(error.contains("hint"), "{error}");

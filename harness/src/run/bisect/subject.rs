@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 
 use crate::{
-    kernel::{ApplyError, Commit, DebianVersion, Events, KernelSpec, Series, SeriesError, SourceSpec, Store},
+    kernel::{
+        ApplyError, Commit, DebianVersion, Events, KernelSpec, Patch, Series, SeriesError, SourceSpec, Store,
+        revert,
+    },
     report::{
         bisect::{CandidateSummary, Mode},
         summary::{Failure, SeriesSummary},
@@ -192,17 +195,17 @@ impl SeriesSubject {
             Ok(()) => return Ok(Ok((rest, "the series without this patch".to_owned()))),
             Err(trouble) => first_line(&trouble.to_string()),
         };
-        let Some(back) = whole.patches.get(index).and_then(|patch| patch.reversed()) else {
-            return Ok(Err(format!(
-                "the series does not apply without it ({trouble}), nor can it be taken back"
-            )));
-        };
-        let reverted = self.with(whole.and(back));
-        Ok(match applies(&reverted, store, events)? {
-            Ok(()) => Ok((reverted, "the whole series, with this patch taken back on top".to_owned())),
-            Err(back) => Err(format!(
-                "the series does not apply without it ({trouble}), nor can it be taken back on top ({})",
-                first_line(&back.to_string())
+        let name = self.series.patches.get(index).map_or("", |patch| &patch.name);
+        let kernel = |count| self.with(self.series.prefix(count)).series;
+        let (before, with, all) = (kernel(index), kernel(index + 1), kernel(self.bad));
+        let back = taken_back(name, &self.kernel, [&before, &with, &all], store, events)?;
+        Ok(match back {
+            Ok(back) => {
+                let how = "the whole series, with this patch taken back by a three-way merge";
+                Ok((self.with(whole.and(back)), how.to_owned()))
+            }
+            Err(why) => Err(format!(
+                "the series does not apply without it ({trouble}), nor can it be taken back ({why})"
             )),
         })
     }
@@ -234,7 +237,7 @@ impl GitSubject {
     }
 
     /// The series that candidates get, on top of these patches.
-    fn with(&self, patches: Vec<crate::kernel::Patch>) -> Option<Series> {
+    fn with(&self, patches: Vec<Patch>) -> Option<Series> {
         let below = Series::of("commits", patches);
         match &self.kernel.series {
             Some(series) => Some(series.on(&below)),
@@ -252,25 +255,40 @@ impl GitSubject {
         let (Some(commit), Some(last)) = (self.commits.get(culprit), self.commits.last()) else {
             return Ok(Err("there is no such commit".to_owned()));
         };
-        let patches = Commit::difference(&self.repository, &self.base, last)
-            .and_then(|whole| Ok((whole, commit.own(&self.repository)?)));
-        let (whole, own) = match patches {
-            Ok((whole, Some(own))) => (whole, own),
-            Ok((_, None)) => return Ok(Err("it changes no file".to_owned())),
+        let of = |commit: &Commit| -> Result<_, SeriesError> {
+            let patch = Commit::difference(&self.repository, &self.base, commit)?;
+            Ok(Some(Series::of("commits", patch.into_iter().collect())))
+        };
+        let three =
+            commit.parent(&self.repository).and_then(|parent| Ok([of(&parent)?, of(commit)?, of(last)?]));
+        let [before, with, whole] = match three {
+            Ok(three) => three,
             Err(trouble @ SeriesError::Process(_)) => return Err(error(trouble)),
             Err(trouble) => return Ok(Err(first_line(&trouble.to_string()))),
         };
-        let Some(back) = own.reversed() else { return Ok(Err("it cannot be taken back".to_owned())) };
         let source = SourceSpec::Git { repository: self.repository.clone(), revision: self.base.id.clone() };
-        let series = self.with(whole.into_iter().chain([back]).collect());
-        let reverted = KernelSpec { source, series, ..self.kernel.clone() };
-        Ok(match applies(&reverted, store, events)? {
-            Ok(()) => Ok((reverted, "the bad end, with this commit taken back on top".to_owned())),
-            Err(trouble) => {
-                Err(format!("it cannot be taken back on top ({})", first_line(&trouble.to_string())))
-            }
-        })
+        let kernel = KernelSpec { source, ..self.kernel.clone() };
+        let back = taken_back(commit.short(), &kernel, [&before, &with, &whole], store, events)?;
+        Ok(back.map(|back| {
+            let patches = whole.into_iter().flat_map(|whole| whole.patches).chain([back]).collect();
+            let how = "the bad end, with this commit taken back by a three-way merge";
+            (KernelSpec { series: self.with(patches), ..kernel }, how.to_owned())
+        }))
     }
+}
+
+/// The patch that takes back what the second of three has and the first has not, on top of the third; or why not.
+fn taken_back(
+    name: &str,
+    kernel: &KernelSpec,
+    [before, with, whole]: [&Option<Series>; 3],
+    store: &Store,
+    events: Events<'_>,
+) -> Result<Result<Patch, String>, Failure> {
+    let source = store.source(&kernel.source, kernel.refresh, events);
+    let source = source.map_err(|trouble| kernel_failure(&trouble.into()))?;
+    let back = revert(name, &source.tree, before.as_ref(), with.as_ref(), whole.as_ref(), kernel.fuzz);
+    back.map_err(|trouble| kernel_failure(&trouble))
 }
 
 /// Whether the patches of a kernel apply. Quick: nothing is written.
