@@ -180,6 +180,9 @@ fn the_first_bad_patch_is_found_taken_out_and_shown_again() {
         assert!(bench.path("out/latest").join(file).is_file(), "{file}");
     }
 
+    let reported = text(&expect(0, bench.command(&["report", &bench.name("out/latest")])).stdout);
+    assert_eq!(reported, shown);
+
     // The journal gives the same again, without a guest.
     let folder = fs::canonicalize(bench.path("out/latest")).unwrap();
     let journal = fs::read(folder.join("journal.jsonl")).unwrap();

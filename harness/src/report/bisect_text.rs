@@ -165,14 +165,17 @@ fn verified(verification: &Verification, mode: Mode) -> String {
 }
 
 fn certainty(out: &mut String, summary: &BisectSummary) {
+    if !matches!(summary.end, End::Culprit { .. } | End::OneOf { .. }) {
+        // Nothing was found that one could be sure of.
+        return;
+    }
     let certainty = &summary.certainty;
     // What is rounded may not look better than it is.
     let reached = (certainty.reached * 10_000.0).floor() / 10_000.0;
     let asked = certainty.asked;
     let _ = match &certainty.rate {
-        RateSummary::Unknown => {
-            writeln!(out, "confidence: none, as nothing is known of a fault that did not show")
-        }
+        // Without a rate there is no search.
+        RateSummary::Unknown => Ok(()),
         RateSummary::Given { value } if *value >= crate::run::repeat::Rate::ALWAYS => writeln!(
             out,
             "confidence: it is certain if the fault shows in every run of a bad kernel, which is taken for granted (--rate 1)"

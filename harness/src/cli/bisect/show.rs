@@ -90,12 +90,14 @@ impl Shown {
         let until = match ahead.until {
             Until::Clean(1) => "one clean run is good".to_owned(),
             Until::Clean(runs) => format!("{runs} clean runs are good"),
-            Until::Failures(failures) => format!("until {failures} failures tell its rate"),
+            Until::Failures { failures, runs } => {
+                format!("until {failures} failures tell its rate, at most {runs} runs")
+            }
         };
         self.step = format!("step {}", ahead.number);
         self.of = match ahead.until {
             Until::Clean(runs) => format!(" of {runs}"),
-            Until::Failures(_) => String::new(),
+            Until::Failures { .. } => String::new(),
         };
         self.runs = (0, 0);
         self.progress.line(&format!("{}: {what}: {until}", self.step));

@@ -16,6 +16,8 @@ use crate::{
 
 /// How often in a row a run may prove nothing before the candidate is skipped for it.
 pub const TRIES: u32 = 3;
+/// The same for one that has come to results before: it can be tested, and the machine may have a bad moment.
+pub const TRIES_ONCE_TESTED: u32 = 12;
 
 /// What is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +70,8 @@ pub struct Ahead {
 pub enum Until {
     /// At the first failure, or after so many clean runs.
     Clean(u32),
-    /// At this failure: its rate is measured.
-    Failures(u32),
+    /// At this failure, or after so many runs: its rate is measured.
+    Failures { failures: u32, runs: u32 },
 }
 
 /// Runs candidates, and is told what comes of it.
@@ -175,7 +177,8 @@ struct Run<'a, T> {
 impl<T: Tester> Run<'_, T> {
     /// The rate of the fault, from runs of the bad end.
     fn measure(&mut self) -> Result<RateSummary, T::Trouble> {
-        let until = Until::Failures(confidence::failures_to_see(self.demand, self.last));
+        let failures = confidence::failures_to_see(self.demand, self.last);
+        let until = Until::Failures { failures, runs: self.demand.max_runs };
         let step = self.test(Purpose::BadEnd, Probe::Candidate(self.last), until, |_| 0.0)?;
         Ok(confidence::measured(self.demand, step.failures, step.runs))
     }
@@ -256,7 +259,7 @@ impl<T: Tester> Run<'_, T> {
         });
         let needed = match until {
             Until::Clean(runs) => Some(runs),
-            Until::Failures(_) => None,
+            Until::Failures { .. } => None,
         };
         let mut step = StepSummary {
             number,
@@ -286,11 +289,11 @@ impl<T: Tester> Run<'_, T> {
                 Ran::Unclear(reason) => {
                     step.unclear += 1;
                     in_a_row += 1;
-                    if in_a_row < TRIES {
+                    if in_a_row < if step.runs == 0 { TRIES } else { TRIES_ONCE_TESTED } {
                         continue;
                     }
                     step.verdict = Verdict::Skipped;
-                    step.reason = Some(format!("{TRIES} runs in a row prove nothing, the last: {reason}"));
+                    step.reason = Some(format!("{in_a_row} times in a row: {reason}"));
                     break;
                 }
                 Ran::Skipped(reason) => {
@@ -302,7 +305,7 @@ impl<T: Tester> Run<'_, T> {
             in_a_row = 0;
             let enough = match until {
                 Until::Clean(runs) => step.failures > 0 || step.runs >= runs,
-                Until::Failures(failures) => step.failures >= failures || step.runs >= self.demand.max_runs,
+                Until::Failures { failures, runs } => step.failures >= failures || step.runs >= runs,
             };
             if enough {
                 break;

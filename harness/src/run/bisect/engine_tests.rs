@@ -152,7 +152,28 @@ fn a_run_that_proves_nothing_is_done_again_and_a_candidate_of_such_is_skipped() 
     }
     let Ok(step) = judge_one(&mut Murky, &demand("0.9", None, 100), Rate::ALWAYS);
     assert_eq!((step.verdict, step.unclear, step.runs), (Verdict::Skipped, TRIES, 0));
-    assert_eq!(step.reason.unwrap(), "3 runs in a row prove nothing, the last: lost");
+    assert_eq!(step.reason.unwrap(), "3 times in a row: lost");
+}
+
+#[test]
+fn a_bad_moment_of_the_machine_does_not_take_a_candidate_that_was_tested() {
+    struct Moment;
+    impl Tester for Moment {
+        type Trouble = Infallible;
+        fn run(&mut self, _: Probe, attempt: u32) -> Result<(Ran, f64), Infallible> {
+            let bad = (5..5 + TRIES_ONCE_TESTED - 1).contains(&attempt) || attempt > 40;
+            Ok((if bad { Ran::Unclear("no boot".to_owned()) } else { Ran::Clean }, 1.0))
+        }
+        fn removal(&mut self, _: usize) -> Result<Removal, Infallible> {
+            unreachable!()
+        }
+    }
+    let rate = "0.5".parse().unwrap();
+    let Ok(step) = judge_one(&mut Moment, &demand("0.99", None, 100), rate);
+    assert_eq!((step.verdict, step.unclear, step.runs), (Verdict::Good, TRIES_ONCE_TESTED - 1, 7));
+    let rate = "0.1".parse().unwrap();
+    let Ok(step) = judge_one(&mut Moment, &demand("0.99", None, 100), rate);
+    assert_eq!((step.verdict, step.unclear), (Verdict::Skipped, 2 * TRIES_ONCE_TESTED - 1));
 }
 
 #[test]

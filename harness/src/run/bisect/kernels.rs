@@ -55,8 +55,8 @@ pub(super) struct Kernels<'a> {
     /// None where nothing can be resumed.
     pub journal: Option<Journal>,
     pub progress: &'a mut dyn FnMut(BisectEvent<'_>),
-    /// The kernel that was built last, and whether a guest of it has booted.
-    image: Option<(Probe, KernelImage, bool)>,
+    /// The kernel that was built last.
+    image: Option<(Probe, KernelImage)>,
     /// The bad end without a candidate.
     without: Option<KernelSpec>,
 }
@@ -93,7 +93,7 @@ impl<'a> Kernels<'a> {
 
     /// Builds what is tested, unless it was the last; or says why there is nothing to test.
     fn build(&mut self, probe: Probe) -> Result<Option<Ran>, Failure> {
-        if self.image.as_ref().is_some_and(|(built, ..)| *built == probe) {
+        if self.image.as_ref().is_some_and(|(built, _)| *built == probe) {
             return Ok(None);
         }
         let spec = self.spec(probe)?;
@@ -111,7 +111,7 @@ impl<'a> Kernels<'a> {
         // Configuration and build log, beside what the guests leave.
         let place = self.place(probe);
         execute::note_image(&image, self.shared.folder, &place, &mut KernelSummary::default())?;
-        self.image = Some((probe, image, false));
+        self.image = Some((probe, image));
         Ok(None)
     }
 
@@ -128,7 +128,7 @@ impl<'a> Kernels<'a> {
         // What a run that was cut off has left; there is nothing where none was.
         let _ = std::fs::remove_dir_all(self.shared.folder.path().join(&place));
         let shared = self.shared;
-        let Some((_, image, booted)) = &mut self.image else { return Err(error("no kernel was built")) };
+        let Some((_, image)) = &self.image else { return Err(error("no kernel was built")) };
         let base = Base { shared, image, snapshots: Snapshots::Off };
         for scenario in &shared.config.scenarios {
             if interrupt::requested().is_some() {
@@ -139,8 +139,7 @@ impl<'a> Kernels<'a> {
             let ran = base.scenario(scenario, vcpus, &place.join(&scenario.name), &mut |event| {
                 progress(BisectEvent::Run(event));
             });
-            let verdict = verdict::of_scenario(&ran, self.expect, *booted)?;
-            *booted |= verdict::has_booted(&ran);
+            let verdict = verdict::of_scenario(&ran, self.expect)?;
             if verdict != Ran::Clean {
                 return Ok(verdict);
             }
@@ -153,8 +152,9 @@ impl Tester for Kernels<'_> {
     type Trouble = Trouble;
 
     fn run(&mut self, probe: Probe, attempt: u32) -> Result<(Ran, f64), Trouble> {
-        if let Some(done) = self.journal.as_ref().and_then(|journal| journal.done(probe, attempt)) {
-            return Ok(done);
+        if let Some((ran, seconds)) = self.journal.as_ref().and_then(|journal| journal.done(probe, attempt)) {
+            (self.progress)(BisectEvent::Ran { attempt, ran: &ran });
+            return Ok((ran, seconds));
         }
         let start = Instant::now();
         let ran = match self.build(probe) {
