@@ -15,7 +15,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write},
     os::fd::FromRawFd as _,
     path::Path,
@@ -28,6 +28,7 @@ use nstrail::{
     process::interrupt,
     vm::{self, Accelerator, Limits, VmSpec},
 };
+use nstrail_audit::record::split_line;
 use nstrail_wire::{
     batch,
     frame::{FrameEncoder, HEADER_LEN},
@@ -157,12 +158,52 @@ fn main() {
             sleep_forever();
         }
         "runs" => machine.hello(),
+        "plays" => play(&mut machine, &arguments),
         other => {
             eprintln!("fake_qemu: no behaviour is called {other}");
             exit(64);
         }
     }
     machine.obey();
+}
+
+/// Plays a recorded run of smoke, unless the kernel has words in it that say otherwise: DOES_NOT_BOOT, FAILS, and
+/// FAILS_RARELY, which does so in one of three runs, as dice say whose state lies beside the fake.
+fn play(machine: &mut Machine, arguments: &[String]) {
+    let kernel = arguments.windows(2).find(|pair| pair[0] == "-kernel").unwrap();
+    let kernel = fs::read(&kernel[1]).unwrap();
+    let says = |word: &str| kernel.windows(word.len()).any(|window| window == word.as_bytes());
+    if says("DOES_NOT_BOOT") {
+        machine.console("[    0.1] Kernel panic - not syncing: no init");
+        return;
+    }
+    if says("FAILS") && (!says("FAILS_RARELY") || unlucky(Path::new(&arguments[0]))) {
+        machine.hello();
+        machine.console("[    1.0] Kernel panic - not syncing: planted");
+        return;
+    }
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots/runs/6.12/smoke");
+    let mut batch = Vec::new();
+    for line in fs::read(recording.join("audit.log")).unwrap().split(|byte| *byte == b'\n') {
+        if let Ok((kind, record)) = split_line(line) {
+            batch::push(&mut batch, kind.0, record);
+        }
+    }
+    let frame = machine.frame("audit", &batch);
+    machine.raw("audit", &frame);
+    machine.raw("control", &fs::read(recording.join("ledger.frames")).unwrap());
+}
+
+/// Rolls the dice (Marsaglia's xorshift) once.
+fn unlucky(program: &Path) -> bool {
+    let state = program.with_file_name("dice");
+    let mut dice: u64 =
+        fs::read_to_string(&state).map_or(0x2545_f491_4f6c_dd1d, |text| text.parse().unwrap());
+    dice ^= dice << 13;
+    dice ^= dice >> 7;
+    dice ^= dice << 17;
+    fs::write(&state, dice.to_string()).unwrap();
+    (dice >> 33).is_multiple_of(3)
 }
 
 fn sleep_forever() -> ! {

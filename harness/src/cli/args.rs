@@ -51,6 +51,9 @@ pub enum Command {
     /// Plant faults in the series, one at a time, and say which of them nothing sees
     #[command(after_help = super::mutants::HELP)]
     Mutants(Box<super::mutants::MutantsArgs>),
+    /// Find the first bad patch of a series, point release or commit
+    #[command(after_help = super::bisect::HELP)]
+    Bisect(Box<super::bisect::BisectArgs>),
     /// Make one summary of the parts of a partitioned matrix
     Merge(MergeArgs),
     /// Apply the series to a private tree, strictly, and say what happened

@@ -3,7 +3,11 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use nstrail::{outcome::Outcome, process::interrupt, report::escape::lines};
+use nstrail::{
+    outcome::Outcome,
+    process::interrupt,
+    report::escape::{lines, one_line},
+};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub enum Ending {
     Usage(String),
     /// It failed; the outcome says whose trouble it is.
     Failed(Outcome, String),
+    /// A verdict that no outcome says: an exit code, and what it means.
+    Said(u8, String),
 }
 
 impl Ending {
@@ -24,12 +30,13 @@ impl Ending {
         Self::Failed(Outcome::Error, error.to_string())
     }
 
-    /// Prints the last lines and gives the code. Messages may have words of a patch or a guest in them.
-    pub fn report(self) -> ExitCode {
+    /// Prints the last lines and gives the code. Messages may have words of a patch or a guest in them. A caller may have
+    /// meanings of its own for codes: what is no [`Ending::Said`] goes through `code`.
+    pub fn report(self, code: impl Fn(u8) -> u8) -> ExitCode {
         if interrupt::requested().is_some()
             && matches!(self, Self::Verdict(Outcome::Error) | Self::Failed(Outcome::Error, _))
         {
-            let code = Outcome::Error.exit_code();
+            let code = code(Outcome::Error.exit_code());
             if let Self::Failed(_, message) = &self {
                 eprintln!("nstrail: error: {}", lines(message));
             }
@@ -41,22 +48,26 @@ impl Ending {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::Verdict(outcome) => {
-                eprintln!("nstrail: {outcome}: {} (exit code {})", outcome.sentence(), outcome.exit_code());
-                ExitCode::from(outcome.exit_code())
+                let code = code(outcome.exit_code());
+                eprintln!("nstrail: {outcome}: {} (exit code {code})", outcome.sentence());
+                ExitCode::from(code)
             }
             Self::Usage(message) => {
-                let message = lines(&message);
-                eprintln!("nstrail: error: {message}\nnstrail: usage error (exit code 2)");
-                ExitCode::from(2)
+                let (message, code) = (lines(&message), code(2));
+                eprintln!("nstrail: error: {message}\nnstrail: usage error (exit code {code})");
+                ExitCode::from(code)
             }
             Self::Failed(outcome, message) => {
-                let message = lines(&message);
+                let (message, code) = (lines(&message), code(outcome.exit_code()));
                 eprintln!(
-                    "nstrail: error: {message}\nnstrail: {outcome}: {} (exit code {})",
-                    outcome.sentence(),
-                    outcome.exit_code()
+                    "nstrail: error: {message}\nnstrail: {outcome}: {} (exit code {code})",
+                    outcome.sentence()
                 );
-                ExitCode::from(outcome.exit_code())
+                ExitCode::from(code)
+            }
+            Self::Said(code, text) => {
+                eprintln!("nstrail: {} (exit code {code})", one_line(&text));
+                ExitCode::from(code)
             }
         }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the place that prints")]
 
 mod args;
+mod bisect;
 mod boot;
 mod build;
 mod check;
@@ -32,12 +33,16 @@ use nstrail::process::interrupt;
 
 /// Parses the arguments, runs the command, says how it ended.
 pub fn main() -> ExitCode {
+    // git takes most codes for "bad": what is no verdict must not be one of those.
+    let git = bisect::is_git_run();
+    let report = |ending: Ending| ending.report(|code| if git { bisect::as_git_wants(code) } else { code });
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout with 0, everything else to stderr with 2: clap's own rule.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return ExitCode::from(if code > 0 && git { bisect::as_git_wants(code) } else { code });
         }
     };
     // The daemon is a child of ours: it must not install our signal handling, its parent ends it.
@@ -45,16 +50,18 @@ pub fn main() -> ExitCode {
         return nstrail::vm::virtiofs::daemon_main(&args);
     }
     if let Err(error) = interrupt::install() {
-        return Ending::error(&format!("cannot install signal handlers: {error}")).report();
+        return report(Ending::error(&format!("cannot install signal handlers: {error}")));
     }
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
-        Err(message) => return Ending::Usage(message).report(),
+        Err(message) => return report(Ending::Usage(message)),
     };
     let ending = match cli.command {
         Command::Run(args) => run::run(&context, &args),
         Command::Matrix(args) => matrix::matrix(&context, &args),
         Command::Mutants(args) => mutants::mutants(&context, &args),
+        Command::Bisect(args) if args.git_bisect => bisect::git_run(&context, &args),
+        Command::Bisect(args) => bisect::bisect(&context, &args),
         Command::Merge(args) => merge::merge(&context, &args),
         Command::Apply(args) => build::apply(&context, &args),
         Command::Build(args) => build::build(&context, &args),
@@ -72,5 +79,5 @@ pub fn main() -> ExitCode {
         }
         Command::Virtiofsd { .. } => Ending::Done,
     };
-    ending.report()
+    report(ending)
 }

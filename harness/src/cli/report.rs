@@ -3,7 +3,12 @@
 
 use std::path::Path;
 
-use nstrail::report::{escape, ktap, summary::RunSummary, verdict};
+use nstrail::report::{
+    bisect::{self, BisectSummary},
+    bisect_text, escape, ktap,
+    summary::RunSummary,
+    verdict,
+};
 
 use super::{
     args::{ReportArgs, ReportFormat},
@@ -25,6 +30,9 @@ pub fn read(dir: &Path) -> Result<(RunSummary, String), Ending> {
 }
 
 pub fn report(args: &ReportArgs) -> Ending {
+    if let Ok(text) = std::fs::read_to_string(args.dir.join(bisect::FILE_NAME)) {
+        return bisection(args, &text);
+    }
     let (summary, text) = match read(&args.dir) {
         Ok(read) => read,
         Err(ending) => return ending,
@@ -33,6 +41,25 @@ pub fn report(args: &ReportArgs) -> Ending {
         ReportFormat::Text => print!("{}", verdict::render(&summary)),
         ReportFormat::Ktap => print!("{}", ktap::render(&summary)),
         ReportFormat::Json => print!("{}", escape::json(&text)),
+    }
+    Ending::Done
+}
+
+/// The same of a bisection, which has no tests that KTAP could list.
+fn bisection(args: &ReportArgs, text: &str) -> Ending {
+    let summary = match BisectSummary::parse(text) {
+        Ok(summary) => summary,
+        Err(error) => {
+            let path = args.dir.join(bisect::FILE_NAME);
+            return Ending::Usage(format!("{}: {error}", path.display()));
+        }
+    };
+    match args.format {
+        ReportFormat::Text => print!("{}", bisect_text::render(&summary)),
+        ReportFormat::Json => print!("{}", escape::json(text)),
+        ReportFormat::Ktap => {
+            return Ending::Usage("a bisection has no KTAP (hint: --format text or json)".to_owned());
+        }
     }
     Ending::Done
 }

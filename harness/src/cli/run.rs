@@ -12,7 +12,7 @@ use nstrail::{
 use nstrail_wire::scenario::Scenario;
 
 use super::{
-    args::{CheckpatchArg, RunArgs, SnapshotsArg, make_variable},
+    args::{CheckpatchArg, GuestArgs, KernelArgs, RunArgs, SnapshotsArg, make_variable},
     boot,
     build::{self, NamedKernel, named_kernel},
     context::Context,
@@ -123,52 +123,63 @@ fn scenarios(args: &RunArgs, settings: Option<&[String]>) -> Result<Vec<Scenario
 fn reproducer(args: &RunArgs, named: &NamedKernel, seed: u64) -> String {
     let kernel = args.kernel.kernel.as_deref().unwrap_or(&named.version);
     let mut line = format!("nstrail run --kernel {kernel} --seed {seed}");
-    let mut flag = |name: &str, value: &str| add_flag(&mut line, name, value);
-    if let Some(source) = &args.kernel.source {
-        flag("source", source);
-    }
-    if args.kernel.unpatched {
-        flag("unpatched", "");
-    } else if let (Some(_), Some(folder)) = (&args.kernel.series, &named.series_folder) {
-        flag("series", &folder.display().to_string());
-    }
-    if let Some((picks, _)) = &args.kernel.picks.cherry_pick {
-        flag("cherry-pick", picks);
-    }
-    if args.kernel.fuzz > 0 {
-        flag("fuzz", &args.kernel.fuzz.to_string());
-    }
-    if let Some(symbol) = &args.kernel.symbol {
-        flag("symbol", symbol);
-    }
-    for flavour in &args.kernel.flavours {
-        flag("flavour", flavour);
-    }
-    for (key, value) in &args.kernel.make {
-        flag("make", &format!("{key}={value}"));
-    }
-    if args.kernel.sandbox.no_sandbox {
-        flag("no-sandbox", "");
-    }
+    add_kernel_flags(&mut line, &args.kernel, named);
     if args.each_patch {
-        flag("each-patch", "");
+        add_flag(&mut line, "each-patch", "");
         if args.checkpatch == CheckpatchArg::Deny {
-            flag("checkpatch", "deny");
+            add_flag(&mut line, "checkpatch", "deny");
         }
     }
-    if let Some(vcpus) = args.guest.vcpus {
+    add_guest_flags(&mut line, &args.guest);
+    line
+}
+
+/// Adds what says which kernel it is, but for its version.
+pub fn add_kernel_flags(line: &mut String, args: &KernelArgs, named: &NamedKernel) {
+    let mut flag = |name: &str, value: &str| add_flag(line, name, value);
+    if let Some(source) = &args.source {
+        flag("source", source);
+    }
+    if args.unpatched {
+        flag("unpatched", "");
+    } else if let (Some(_), Some(folder)) = (&args.series, &named.series_folder) {
+        flag("series", &folder.display().to_string());
+    }
+    if let Some((picks, _)) = &args.picks.cherry_pick {
+        flag("cherry-pick", picks);
+    }
+    if args.fuzz > 0 {
+        flag("fuzz", &args.fuzz.to_string());
+    }
+    if let Some(symbol) = &args.symbol {
+        flag("symbol", symbol);
+    }
+    for flavour in &args.flavours {
+        flag("flavour", flavour);
+    }
+    for (key, value) in &args.make {
+        flag("make", &format!("{key}={value}"));
+    }
+    if args.sandbox.no_sandbox {
+        flag("no-sandbox", "");
+    }
+}
+
+/// Adds what says how guests are run.
+pub fn add_guest_flags(line: &mut String, args: &GuestArgs) {
+    let mut flag = |name: &str, value: &str| add_flag(line, name, value);
+    if let Some(vcpus) = args.vcpus {
         flag("vcpus", &vcpus.to_string());
     }
-    if let Some(name) = &args.guest.perturb {
+    if let Some(name) = &args.perturb {
         flag("perturb", name);
     }
-    for parameter in &args.guest.append {
+    for parameter in &args.append {
         flag("append", parameter);
     }
-    if let Some(file) = &args.guest.splats.known_splats {
+    if let Some(file) = &args.splats.known_splats {
         flag("known-splats", &file.display().to_string());
     }
-    line
 }
 
 /// Adds a flag to a command line that a shell will read.
@@ -202,7 +213,8 @@ fn dry_run(config: &RunConfig) -> Ending {
     Ending::Done
 }
 
-fn show(progress: &mut Progress, event: RunEvent<'_>) {
+/// Shows what a run tells.
+pub fn show(progress: &mut Progress, event: RunEvent<'_>) {
     match event {
         RunEvent::Kernel(event) => build::show(progress, &event),
         RunEvent::Accelerator(decision) => {

@@ -56,7 +56,7 @@ pub fn read(input: &SeriesInput, picks: &PickArgs) -> Result<Series, Ending> {
 }
 
 /// As `--series`; also the folder of the project's series for a kernel version.
-fn named(context: &Context, text: &Path) -> Result<SeriesInput, Ending> {
+pub fn named(context: &Context, text: &Path) -> Result<SeriesInput, Ending> {
     if !text.exists()
         && let Some(version) = text.to_str()
         && let Ok(project) = context.project()

@@ -11,6 +11,7 @@ use super::digest::{Hash, KeyHasher};
 use super::event::{BuildEvent, Events};
 use super::fragment::{BASE, Fragment, FragmentError, Fragments};
 use super::image::{BuildTimes, Built, ImageKey, KernelImage, SCHEMA};
+use super::kconfig::Blame;
 use super::make::{ErrorWatch, FirstError, Make, MakeVariable, Toolchain, ccache, objcopy, step};
 use super::series::{AppliedPatch, BaseCheck, Series, SeriesError};
 use super::source::{Source, SourceError, SourceSpec};
@@ -157,6 +158,13 @@ impl From<ApplyError> for KernelError {
 }
 
 impl KernelError {
+    /// Whether there is no image only because nothing defines this Kconfig symbol: a later patch of the series does.
+    pub fn lacks_symbol(&self, symbol: &str) -> bool {
+        let KernelError::Config(ConfigError::Missing(missing)) = self else { return false };
+        missing.iter().all(|missing| missing.blame == Blame::Undefined)
+            && missing.iter().any(|missing| missing.symbol == symbol)
+    }
+
     /// Whether it is only that somebody asked us to stop.
     pub fn is_interrupted(&self) -> bool {
         use super::{apt::AptError, lock::LockError, unpack::UnpackError};

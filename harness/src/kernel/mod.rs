@@ -19,6 +19,7 @@ mod kconfig;
 mod lock;
 mod make;
 mod patch;
+mod revert;
 mod series;
 mod source;
 mod store;
@@ -44,9 +45,10 @@ pub use kconfig::Blame;
 pub use lock::LockError;
 pub use make::{FirstError, MakeVariable, Toolchain};
 pub use patch::{FilePatch, Hunk, HunkLine, Patch, PatchError, Strip};
+pub use revert::revert;
 pub use series::{
-    AppliedPatch, BaseCheck, BaseVerdict, DiffError, DiffStat, FileStat, MailError, MessagePlace, PickError,
-    Picks, Place, Series, SeriesError, SeriesInput, SeriesNote, Side, range_diff,
+    AppliedPatch, BaseCheck, BaseVerdict, Commit, DiffError, DiffStat, FileStat, MailError, MessagePlace,
+    PickError, Picks, Place, Series, SeriesError, SeriesInput, SeriesNote, Side, range_diff,
 };
 pub use source::{KernelRow, Origin, Source, SourceError, SourceKey, SourceSpec};
 pub use store::{Store, StoreError};

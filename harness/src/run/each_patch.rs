@@ -11,10 +11,7 @@ use std::time::Instant;
 use super::baseline::{SCENARIO, got_through};
 use super::execute::{Base, EachPatch, RunEvent, Shared, error, kernel_failure};
 use crate::{
-    kernel::{
-        self, Blame, ConfigError, KernelError, KernelImage, KernelSpec, Patch, Series, SeriesSymbol, Source,
-        Warnings,
-    },
+    kernel::{self, KernelError, KernelImage, KernelSpec, Patch, Series, SeriesSymbol, Source, Warnings},
     outcome::Outcome,
     plan::scenario,
     process::interrupt,
@@ -160,9 +157,8 @@ impl Prefix<'_> {
                 build.compiled = !image.cached;
                 self.boot(&image, spec.symbol, &mut build, progress)?;
             }
-            Err(KernelError::Config(ConfigError::Missing(missing)))
-                if missing.iter().all(|missing| missing.blame == Blame::Undefined)
-                    && missing.iter().any(|missing| Some(&missing.symbol) == self.series.config.as_ref()) =>
+            Err(trouble)
+                if self.series.config.as_ref().is_some_and(|symbol| trouble.lacks_symbol(symbol)) =>
             {
                 build.outcome = Outcome::Skipped;
                 build.reason = Some("a later patch defines the symbol".to_owned());

@@ -167,7 +167,7 @@ pub fn write_reports(folder: &RunFolder, summary: &RunSummary) -> Result<(), Fol
     folder.link_latest()
 }
 
-fn write(folder: &RunFolder, name: &str, text: &str) -> Result<(), FolderError> {
+pub(super) fn write(folder: &RunFolder, name: &str, text: &str) -> Result<(), FolderError> {
     let path = folder.path().join(name);
     fs::write(&path, text).map_err(|source| FolderError { path, source })
 }

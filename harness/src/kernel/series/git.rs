@@ -8,23 +8,32 @@ use super::error::SeriesError;
 use super::{Series, box_series};
 use crate::process::{ChildSpec, ProcessError, Sink};
 
-/// Reads `from..to` of a repository.
-pub fn read(repository: &Path, from: &str, to: &str) -> Result<Series, SeriesError> {
-    let range = format!("{from}..{to}");
-    let error =
-        |what: String| SeriesError::Range { repository: repository.to_owned(), range: range.clone(), what };
-    let commit = |revision: &str| match git(repository)
+/// Settings of the user's that would make the same commits other patches.
+pub(super) const NEUTRAL: [&str; 3] =
+    ["diff.noprefix=false", "diff.mnemonicPrefix=false", "i18n.logOutputEncoding=UTF-8"];
+
+/// The commit that a revision stands for; `range` is what messages say was asked for.
+pub(super) fn commit(repository: &Path, revision: &str, range: &str) -> Result<String, SeriesError> {
+    match git(repository)
         .args(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")])
         .read()
     {
         Ok(commit) => Ok(commit.trim().to_owned()),
         Err(ProcessError::Failed { tail, .. }) => {
             let tail = tail.first().map(|line| format!(": {line}")).unwrap_or_default();
-            Err(error(format!("`{revision}` is no commit there{tail} (hint: git rev-parse {revision})")))
+            let what = format!("`{revision}` is no commit there{tail} (hint: git rev-parse {revision})");
+            Err(SeriesError::Range { repository: repository.to_owned(), range: range.to_owned(), what })
         }
         Err(other) => Err(other.into()),
-    };
-    let (base, tip) = (commit(from)?, commit(to)?);
+    }
+}
+
+/// Reads `from..to` of a repository.
+pub fn read(repository: &Path, from: &str, to: &str) -> Result<Series, SeriesError> {
+    let range = format!("{from}..{to}");
+    let error =
+        |what: String| SeriesError::Range { repository: repository.to_owned(), range: range.clone(), what };
+    let (base, tip) = (commit(repository, from, &range)?, commit(repository, to, &range)?);
     let commits = format!("{base}..{tip}");
     let merges = git(repository).args(["rev-list", "--merges", "--abbrev-commit", &commits]).read()?;
     if !merges.trim().is_empty() {
@@ -45,8 +54,7 @@ pub fn read(repository: &Path, from: &str, to: &str) -> Result<Series, SeriesErr
 
 /// The same mails whatever the user's configuration says.
 fn format_patch(repository: &Path, commits: &str) -> ChildSpec {
-    let settings = ["diff.noprefix=false", "diff.mnemonicPrefix=false", "i18n.logOutputEncoding=UTF-8"];
-    settings
+    NEUTRAL
         .into_iter()
         .fold(git(repository), |git, setting| git.args(["-c", setting]))
         .args(["format-patch", "--stdout", "--pretty=mboxrd", "--numbered", "--subject-prefix=PATCH"])

@@ -6,6 +6,8 @@
 
 mod base;
 mod box_series;
+mod commits;
+mod compose;
 mod diff;
 mod error;
 mod folder;
@@ -26,6 +28,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use self::base::{BaseCheck, BaseVerdict};
+pub use self::commits::Commit;
 pub use self::diff::{DiffError, Side, range_diff};
 pub use self::error::{MailError, MessagePlace, Place, SeriesError};
 pub use self::input::SeriesInput;

@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a matrix has done so far, a JSON object a line, on the disk before anything else goes on: after a crash of
-//! the tool or of the machine, `--resume` goes on from there.
+//! What a matrix has done so far: the entries of its [`journal::Journal`].
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::report::summary::{BaselineScenario, ScenarioSummary};
-
-/// Name of the file in the run's folder.
-pub const JOURNAL: &str = "journal.jsonl";
+use crate::run::journal;
+pub use crate::run::journal::{JOURNAL, JournalError};
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,21 +26,6 @@ enum Entry {
     },
 }
 
-/// A journal that cannot be used.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    #[error("cannot {what} {}: {source}", path.display())]
-    File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{}:{line}: {message} (hint: the file is damaged; start a new run without --resume)", path.display())]
-    Line { path: PathBuf, line: usize, message: String },
-    #[error(
-        "{} is of another matrix: {difference} (hint: resume with the same kernels, configurations, scenarios, \
-         vCPUs and partition)",
-        path.display()
-    )]
-    OtherPlan { path: PathBuf, difference: String },
-}
-
 /// What was done before.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -55,10 +35,7 @@ pub struct Done {
 
 /// A journal that is being written.
 #[derive(Debug)]
-pub struct Journal {
-    path: PathBuf,
-    file: File,
-}
+pub struct Journal(journal::Journal);
 
 impl Journal {
     /// Starts one.
@@ -66,56 +43,29 @@ impl Journal {
     /// # Errors
     /// The file.
     pub fn create(folder: &Path, plan: &[String]) -> Result<Self, JournalError> {
-        let path = folder.join(JOURNAL);
-        let file = File::create_new(&path).map_err(|source| JournalError::File {
-            what: "create",
-            path: path.clone(),
-            source,
-        })?;
-        let mut journal = Self { path, file };
+        let mut journal = journal::Journal::create(folder)?;
         journal.write(&Entry::Plan(plan.to_vec()))?;
-        Ok(journal)
+        Ok(Self(journal))
     }
 
-    /// Goes on with one. A last line that was cut off is taken for not written.
+    /// Goes on with one.
     ///
     /// # Errors
     /// The file, or if it is of another matrix.
     pub fn resume(folder: &Path, plan: &[String]) -> Result<(Self, Done), JournalError> {
-        let path = folder.join(JOURNAL);
-        let failed = |what| {
-            let path = path.clone();
-            move |source| JournalError::File { what, path, source }
-        };
-        let text = std::fs::read_to_string(&path).map_err(failed("read"))?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let (journal, entries) = journal::Journal::resume(folder)?;
         let mut done = Done::default();
-        let mut planned = None;
-        for (number, line) in text[..whole].lines().enumerate() {
-            let entry = serde_json::from_str(line).map_err(|error| JournalError::Line {
-                path: path.clone(),
-                line: number + 1,
-                message: error.to_string(),
-            })?;
+        let mut planned = Vec::new();
+        for entry in entries {
             match entry {
-                Entry::Plan(plan) => planned = Some(plan),
+                Entry::Plan(plan) => planned = plan,
                 Entry::Cell { id, summary } => drop(done.cells.insert(id, *summary)),
                 Entry::Baseline { id, ran } => drop(done.baselines.insert(id, ran)),
             }
         }
-        if planned.as_deref() != Some(plan) {
-            let planned = planned.unwrap_or_default();
-            let difference = match planned.iter().zip(plan).find(|(old, new)| old != new) {
-                Some((old, new)) => format!("it has {old} where this one has {new}"),
-                None => format!("it has {} cells, this one {}", planned.len(), plan.len()),
-            };
-            return Err(JournalError::OtherPlan { path, difference });
-        }
-        let file = OpenOptions::new().write(true).open(&path).map_err(failed("write"))?;
-        file.set_len(whole as u64).map_err(failed("write"))?;
-        let mut file = file;
-        io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(failed("write"))?;
-        Ok((Self { path, file }, done))
+        let hint = "resume with the same kernels, configurations, scenarios, vCPUs and partition";
+        journal.is_of(&planned, plan, "matrix", hint)?;
+        Ok((Self(journal), done))
     }
 
     /// A cell is done.
@@ -123,7 +73,7 @@ impl Journal {
     /// # Errors
     /// The file.
     pub fn cell(&mut self, id: &str, summary: &ScenarioSummary) -> Result<(), JournalError> {
-        self.write(&Entry::Cell { id: id.to_owned(), summary: Box::new(summary.clone()) })
+        self.0.write(&Entry::Cell { id: id.to_owned(), summary: Box::new(summary.clone()) })
     }
 
     /// A scenario of a baseline is done.
@@ -131,14 +81,7 @@ impl Journal {
     /// # Errors
     /// The file.
     pub fn baseline(&mut self, id: &str, ran: &BaselineScenario) -> Result<(), JournalError> {
-        self.write(&Entry::Baseline { id: id.to_owned(), ran: ran.clone() })
-    }
-
-    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        let failed = |source| JournalError::File { what: "write", path: self.path.clone(), source };
-        let mut line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
-        line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed)
+        self.0.write(&Entry::Baseline { id: id.to_owned(), ran: ran.clone() })
     }
 }
 
