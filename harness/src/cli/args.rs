@@ -204,7 +204,7 @@ pub struct GuestArgs {
     pub silence: Option<u32>,
 
     /// Disturbs the guest's timing, so that races show sooner (docs/mutants.md): vcpus-1, vcpus-4, pinned, pinned-4,
-    /// icount-0, icount-5, backlog-4
+    /// icount-0, icount-5, backlog-64
     #[arg(long, value_name = "NAME")]
     pub perturb: Option<String>,
 

@@ -48,7 +48,7 @@ Examples:
   nstrail mutants --measure 10 27 28            how often each perturbation shows them";
 
 /// Perturbations for mutants with several tries, unless others are named: docs/mutants.md says why these.
-const PERTURBATIONS: [&str; 4] = ["plain", "pinned", "vcpus-4", "backlog-4"];
+const PERTURBATIONS: [&str; 4] = ["plain", "pinned", "vcpus-4", "backlog-64"];
 
 #[derive(Debug, Clone, Args)]
 #[command(mut_arg("jobs", |arg| arg.help("Mutants whose guests run at the same time [default: 1]")))]
@@ -77,7 +77,7 @@ pub struct MutantsArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub measure: Option<u32>,
 
-    /// Perturbations for mutants with several tries, in turns; repeatable [default: plain, pinned, vcpus-4, backlog-4]
+    /// Perturbations for mutants with several tries, in turns; repeatable [default: plain, pinned, vcpus-4, backlog-64]
     #[arg(long = "perturbation", value_name = "NAME", value_delimiter = ',')]
     pub perturbations: Vec<String>,
 

@@ -67,6 +67,8 @@ struct Table {
     tries: Option<u32>,
     #[serde(default)]
     kernels: Vec<String>,
+    #[serde(default)]
+    flavours: Vec<String>,
 }
 
 /// A planted fault.
@@ -89,6 +91,8 @@ pub struct Mutant {
     pub tries: u32,
     /// Kernel versions that can have it; all if none is named.
     pub kernels: Vec<String>,
+    /// Fragments that a kernel must be built with for the fault to show.
+    pub flavours: Vec<String>,
     folder: PathBuf,
 }
 
@@ -209,6 +213,7 @@ impl Mutant {
             missed: table.missed.trim().to_owned(),
             tries: table.tries.unwrap_or(1),
             kernels: table.kernels,
+            flavours: table.flavours,
             folder: folder.to_owned(),
         })
     }

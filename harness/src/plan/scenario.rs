@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 21] = [
+pub const EMBEDDED: [(&str, &str); 23] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -34,13 +34,15 @@ pub const EMBEDDED: [(&str, &str); 21] = [
     ("mounts", include_str!("scenarios/mounts.toml")),
     ("killed", include_str!("scenarios/killed.toml")),
     ("reaped", include_str!("scenarios/reaped.toml")),
+    ("crowd", include_str!("scenarios/crowd.toml")),
+    ("uring", include_str!("scenarios/uring.toml")),
     ("no-memory", include_str!("scenarios/no-memory.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
     ("churn-short", include_str!("scenarios/churn-short.toml")),
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 18;
+const DEFAULTS: usize = 20;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -201,7 +203,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, census, veth, mounts, killed, reaped, no-memory, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
             ),
             "{message}"
         );

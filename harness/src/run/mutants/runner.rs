@@ -133,7 +133,8 @@ impl Yard<'_> {
     /// Whether the series passes where mutants are tried first. What is only tried later is asked for then.
     fn unmutated(&self, told: &Sender<Told>) -> bool {
         let mut first: Vec<&str> = Vec::new();
-        for name in self.config.mutants.iter().flat_map(|mutant| &mutant.scenarios) {
+        let due = self.config.mutants.iter().filter(|mutant| self.cannot_be(mutant).is_none());
+        for name in due.flat_map(|mutant| &mutant.scenarios) {
             if !first.contains(&name.as_str()) {
                 first.push(name);
             }
@@ -166,13 +167,22 @@ impl Yard<'_> {
         Ok(KernelSpec { series, ..base.kernel.clone() })
     }
 
+    /// In words, why a mutant is not for this kernel.
+    fn cannot_be(&self, mutant: &Mutant) -> Option<String> {
+        let base = &self.config.base;
+        if !mutant.is_for(&base.version) {
+            return Some(format!("the fault cannot be in {}", base.version));
+        }
+        let lacking = mutant.flavours.iter().find(|flavour| !base.kernel.flavours.contains(flavour));
+        lacking.map(|flavour| format!("it shows only with --flavour {flavour}"))
+    }
+
     fn build_all<'m>(&'m self, built: &SyncSender<Built<'m>>, told: &Sender<Told>) {
         for mutant in &self.config.mutants {
             if self.is_stopped() {
                 return;
             }
-            if !mutant.is_for(&self.config.base.version) {
-                let reason = format!("the fault cannot be in {}", self.config.base.version);
+            if let Some(reason) = self.cannot_be(mutant) {
                 let summary = MutantSummary { reason: Some(reason), ..blank(mutant) };
                 let _ = told.send(Told::Mutant(Box::new(summary)));
                 continue;
