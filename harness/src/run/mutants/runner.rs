@@ -336,7 +336,8 @@ fn take(summary: &mut MutantSummary, run: MutantRun, said: &Said) -> bool {
     done
 }
 
-fn blank(mutant: &Mutant) -> MutantSummary {
+/// Nothing has become of it yet.
+pub(super) fn blank(mutant: &Mutant) -> MutantSummary {
     MutantSummary {
         name: mutant.name.clone(),
         title: mutant.title.clone(),

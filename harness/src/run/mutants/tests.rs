@@ -37,24 +37,7 @@ pub(super) fn run(scenario: &str, killed: bool) -> MutantRun {
 
 /// What became of `01-a`.
 pub(super) fn summary(kind: &str, class: Class) -> MutantSummary {
-    MutantSummary {
-        name: "01-a".to_owned(),
-        title: "t".to_owned(),
-        kind: kind.to_owned(),
-        guarantees: vec!["G3".to_owned()],
-        named: vec!["NS-G3-UNIQUE".to_owned()],
-        class,
-        reason: None,
-        by: Vec::new(),
-        by_named: false,
-        containers: 0,
-        guest_seconds: 0.0,
-        image_key: None,
-        compiled: false,
-        build_seconds: 0.0,
-        runs: Vec::new(),
-        sureness: None,
-    }
+    MutantSummary { kind: kind.to_owned(), class, ..runner::blank(&mutant("01-a", &["smoke"], 1)) }
 }
 
 #[test]
