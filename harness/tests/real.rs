@@ -67,7 +67,10 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
     // What G8 is for: the one who reads the log alone is told of both containers that share the receiver's namespace.
     let veth = out.path().join("latest/6.12/veth");
     let packets = text(&expect(0, out.path(), &["check", veth.to_str().unwrap(), "--packets"]).stdout);
-    let first = packets.split("line ").find(|packet| packet.contains("mark=0x2")).unwrap();
+    let first = packets
+        .split("line ")
+        .find(|packet| packet.contains("mark=0x2 ") && packet.contains(" daddr=10."))
+        .unwrap();
     assert!(first.contains("  0x2 by clone") && first.contains("  0x5 by setns CLONE_NEWNET"), "{first}");
 
     let ktap = fs::read_to_string(out.path().join("latest/report.ktap")).unwrap();
