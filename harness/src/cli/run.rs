@@ -174,6 +174,11 @@ pub fn add_guest_flags(line: &mut String, args: &GuestArgs) {
     if let Some(name) = &args.perturb {
         flag("perturb", name);
     }
+    for (name, limit) in [("wall", args.wall), ("silence", args.silence)] {
+        if let Some(seconds) = limit {
+            flag(name, &seconds.to_string());
+        }
+    }
     for parameter in &args.append {
         flag("append", parameter);
     }

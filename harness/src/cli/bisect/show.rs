@@ -84,6 +84,8 @@ impl Shown {
         let what = match ahead.purpose {
             Purpose::BadEnd => format!("bad end {id}"),
             Purpose::GoodEnd => format!("good end {id}"),
+            // All that `git bisect run` asks for.
+            Purpose::Search if ahead.suspects == 1 => format!("{id} {title}"),
             Purpose::Search => format!("{id} {title}, one of {} suspects", ahead.suspects),
             Purpose::Verification => format!("without {id} {title}"),
         };
