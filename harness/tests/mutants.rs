@@ -129,6 +129,7 @@ fn what_cannot_be_is_told_before_anything_is_built() {
     for (args, words) in [
         (&["mutants", "nine"][..], &["no mutant `nine`", "01-"][..]),
         (&["mutants", "--unpatched"], &["--unpatched"]),
+        (&["mutants", "--perturb", "pinned"], &["--perturbation"]),
         (&["mutants", "--partition", "slice:3/2"], &["slice:3/2"]),
         (&["mutants", "--perturbation", "loud"], &["no perturbation `loud`", "pinned"]),
         (&["mutants", "--scenario", "smok"], &["no scenario `smok`"]),

@@ -28,11 +28,11 @@ use nstrail::{
 use super::{
     args::{GuestArgs, KernelArgs},
     boot,
-    build::{self, named_kernel},
+    build::{self, NamedKernel, named_kernel},
     context::Context,
     exit::Ending,
     live::Live,
-    run::{DEFAULT_SEED, add_flag},
+    run::{DEFAULT_SEED, add_flag, add_guest_flags, add_kernel_flags},
 };
 
 pub const HELP: &str = "\
@@ -179,6 +179,11 @@ fn configure(context: &Context, args: &MutantsArgs) -> Result<MutantsConfig, End
     if args.kernel.unpatched {
         return Err(Ending::Usage("a mutant is a fault in a series: --unpatched has none".to_owned()));
     }
+    if args.guest.perturb.is_some() {
+        return Err(Ending::Usage(
+            "mutants have perturbations in turns: --perturbation names them".to_owned(),
+        ));
+    }
     let folder = args.dir.clone().unwrap_or_else(|| project.mutants());
     let mutants = Mutant::read_all(&folder).map_err(|error| usage(&error))?;
     let mut mutants = select(mutants, &args.mutants).map_err(|error| usage(&error))?;
@@ -205,13 +210,14 @@ fn configure(context: &Context, args: &MutantsArgs) -> Result<MutantsConfig, End
     };
     let perturbations: Result<Vec<_>, _> = perturbations.into_iter().map(Perturbation::find).collect();
     let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
+    let reproducer = reproducer(args, &named, seed);
     let mut kernel = named.spec;
     // --jobs is about guests here.
     let jobs = args.kernel.jobs.unwrap_or(1).max(1);
     kernel.jobs = 0;
     Ok(MutantsConfig {
         base: RunConfig {
-            reproducer: reproducer(args, &named.version, seed),
+            reproducer,
             project,
             store,
             version: named.version,
@@ -233,7 +239,7 @@ fn configure(context: &Context, args: &MutantsArgs) -> Result<MutantsConfig, End
 /// Those that `--in-diff` leaves.
 fn near(
     store: &Store,
-    named: &build::NamedKernel,
+    named: &NamedKernel,
     mutants: Vec<Mutant>,
     diff: &std::path::Path,
 ) -> Result<Vec<Mutant>, Ending> {
@@ -246,22 +252,16 @@ fn near(
 }
 
 /// The command line that runs the same.
-fn reproducer(args: &MutantsArgs, version: &str, seed: u64) -> String {
-    let kernel = args.kernel.kernel.as_deref().unwrap_or(version);
+fn reproducer(args: &MutantsArgs, named: &NamedKernel, seed: u64) -> String {
+    let kernel = args.kernel.kernel.as_deref().unwrap_or(&named.version);
     let mut line = format!("nstrail mutants --kernel {kernel} --seed {seed}");
+    add_kernel_flags(&mut line, &args.kernel, named);
+    add_guest_flags(&mut line, &args.guest);
     let mut flag = |name: &str, value: &str| add_flag(&mut line, name, value);
-    let paths = [
-        ("series", args.kernel.series.as_ref()),
-        ("dir", args.dir.as_ref()),
-        ("in-diff", args.in_diff.as_ref()),
-    ];
-    for (name, path) in paths {
+    for (name, path) in [("dir", args.dir.as_ref()), ("in-diff", args.in_diff.as_ref())] {
         if let Some(path) = path {
             flag(name, &path.display().to_string());
         }
-    }
-    for flavour in &args.kernel.flavours {
-        flag("flavour", flavour);
     }
     for scenario in &args.scenarios {
         flag("scenario", scenario);

@@ -112,7 +112,6 @@ pub struct MutantRun {
     pub containers: u64,
     pub guest_seconds: f64,
     pub artifacts: String,
-    pub reproducer: String,
 }
 
 impl MutantsSummary {

@@ -14,7 +14,6 @@ fn run(perturbation: &str, by: &[&str]) -> MutantRun {
         containers: 7,
         guest_seconds: 2.0,
         artifacts: String::new(),
-        reproducer: String::new(),
     }
 }
 

@@ -148,6 +148,10 @@ fn judge(mutants: &[MutantSummary], failure: Option<&Failure>) -> Outcome {
         () if any(Class::Survived) => Outcome::Survived,
         () if any(Class::Unviable) => Outcome::BuildFailed,
         () if any(Class::TimedOut) => Outcome::TimedOut,
+        // Guests that prove nothing are no kill, whatever became of the others.
+        () if mutants.iter().any(|mutant| mutant.class == Class::NotRun && !mutant.runs.is_empty()) => {
+            Outcome::Inconclusive
+        }
         () if any(Class::Killed) => Outcome::Passed,
         () => Outcome::Skipped,
     }

@@ -31,7 +31,6 @@ pub(super) fn run(scenario: &str, killed: bool) -> MutantRun {
         containers: 1,
         guest_seconds: 1.0,
         artifacts: String::new(),
-        reproducer: String::new(),
     }
 }
 
@@ -52,6 +51,9 @@ fn a_survivor_decides_unless_there_is_no_score() {
     assert_eq!(of(&[Killed, TimedOut, Unviable]), Outcome::BuildFailed);
     assert_eq!(of(&[Killed, Unviable, Survived]), Outcome::Survived);
     assert_eq!(of(&[NotRun]), Outcome::Skipped);
+    let mut unclear = summary("always", NotRun);
+    unclear.runs.push(run("smoke", false));
+    assert_eq!(judge(&[summary("always", Killed), unclear], None), Outcome::Inconclusive);
     let failure = Failure { outcome: Outcome::Failed, message: String::new() };
     assert_eq!(judge(&[summary("always", Killed)], Some(&failure)), Outcome::Failed);
 }

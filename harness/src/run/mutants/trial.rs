@@ -43,7 +43,6 @@ impl Bench<'_> {
         let mut config = self.config.clone();
         config.seed = self.config.seed.wrapping_add(one.seed);
         config.guest.perturbation = one.perturbation;
-        config.reproducer = format!("{} --seed {}", self.config.reproducer, config.seed);
         let shared = Shared { config: &config, folder: self.folder, guest: self.guest, shelf: self.shelf };
         let base = Base { shared: &shared, image, snapshots: Mode::Off };
         let vcpus = config.guest.vcpus(&scenario);
@@ -60,7 +59,6 @@ impl Bench<'_> {
             containers: ran.figures.containers,
             guest_seconds: started.elapsed().as_secs_f64(),
             artifacts: ran.artifacts.clone(),
-            reproducer: config.reproducer.clone(),
             ..blank(one, self.config.seed)
         };
         if let Said::Killed { by } = &said {
@@ -87,7 +85,6 @@ fn blank(one: &Try, seed: u64) -> MutantRun {
         containers: 0,
         guest_seconds: 0.0,
         artifacts: String::new(),
-        reproducer: String::new(),
     }
 }
 
