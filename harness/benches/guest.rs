@@ -18,6 +18,7 @@ use serde_json::Value;
 
 const RUNS: usize = 7;
 const RATE_RUNS: usize = 3;
+const PAIRS: usize = 9;
 
 fn main() {
     let out = tempfile::tempdir().expect("a temporary folder");
@@ -41,24 +42,35 @@ fn main() {
 
     // Interleaved, so that a drift of the machine meets all of them alike.
     let (mut audited, mut silent, mut unpatched) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut told, mut untold) = (Vec::new(), Vec::new());
     for _ in 0..RATE_RUNS {
         audited.push(bench.rate("audited.toml", &[]));
-        told.push(bench.rate("rapid.toml", &[]));
-        untold.push(bench.rate("rapid.toml", &["--append", "nstrail.ledger=off"]));
         silent.push(bench.rate("silent.toml", &[]));
         unpatched.push(bench.rate("silent.toml", &["--unpatched"]));
     }
     let (audited, silent, unpatched) = (middle(audited), middle(silent), middle(unpatched));
-    let (told, untold) = (middle(told), middle(untold));
+    let ledger = bench.ledger();
     println!("containers/s, audit on, captured         {audited:>8.0}");
     println!("containers/s, audit disabled             {silent:>8.0}");
     println!("containers/s, audit disabled, unpatched  {unpatched:>8.0}");
-    println!("containers/s, storm                      {told:>8.0}");
-    println!("containers/s, storm, ledger off          {untold:>8.0}");
-    println!("ledger on / ledger off                   {:>8.2}", told / untold);
+    println!("containers/s, storm                      {:>8.0}", ledger.on);
+    println!("containers/s, storm, ledger off          {:>8.0}", ledger.off);
+    println!("ledger on / ledger off, median of pairs  {:>8.2}", ledger.ratio);
+    println!("  each pair                              {}", ledger.pairs.join(" "));
+    println!("  by the guest's instructions            {:>8.2}", ledger.instructions);
     println!("audit on / audit disabled                {:>8.2}", audited / silent);
     println!("patched / unpatched, audit disabled      {:>8.2}", silent / unpatched);
+}
+
+/// What the ledger costs a storm.
+struct Ledger {
+    /// Containers a second with and without it, medians.
+    on: f64,
+    off: f64,
+    /// Median of the pairs' ratios: the machine's speed drifts by more than the ledger costs, less so within a pair.
+    ratio: f64,
+    pairs: Vec<String>,
+    /// Of what the guest executes, by `-icount`: nothing but the guest itself goes into it.
+    instructions: f64,
 }
 
 fn middle(mut values: Vec<f64>) -> f64 {
@@ -125,6 +137,32 @@ impl Bench {
             "{scenario} {args:?} did not finish: {summary:#}"
         );
         containers.unwrap_or_default() / seconds.unwrap_or(f64::NAN)
+    }
+
+    fn ledger(&self) -> Ledger {
+        const OFF: [&str; 2] = ["--append", "nstrail.ledger=off"];
+        let (mut on, mut off) = (Vec::new(), Vec::new());
+        for pair in 0..PAIRS {
+            // Whoever comes second finds another machine, if only a warmer one.
+            if pair % 2 == 0 {
+                on.push(self.rate("rapid.toml", &[]));
+            }
+            off.push(self.rate("rapid.toml", &OFF));
+            if pair % 2 == 1 {
+                on.push(self.rate("rapid.toml", &[]));
+            }
+        }
+        let counted = ["--perturb", "icount-0"];
+        let counted_on = self.rate("rapid.toml", &counted);
+        let counted_off = self.rate("rapid.toml", &[counted, OFF].concat());
+        let ratios: Vec<f64> = on.iter().zip(&off).map(|(on, off)| on / off).collect();
+        Ledger {
+            pairs: ratios.iter().map(|ratio| format!("{ratio:.2}")).collect(),
+            ratio: middle(ratios),
+            on: middle(on),
+            off: middle(off),
+            instructions: counted_on / counted_off,
+        }
     }
 
     /// QEMU with the same kernel and machine, and an init that resets at once.

@@ -131,10 +131,10 @@ fn what_cannot_be_is_told_before_anything_is_built() {
         (&["mutants", "--unpatched"], &["--unpatched"]),
         (&["mutants", "--perturb", "pinned"], &["--perturbation"]),
         (&["mutants", "--partition", "slice:3/2"], &["slice:3/2"]),
-        (&["mutants", "--perturbation", "loud"], &["no perturbation `loud`", "pinned"]),
+        (&["mutants", "--perturbation", "loud"], &["invalid value 'loud'", "pinned"]),
         (&["mutants", "--scenario", "smok"], &["no scenario `smok`"]),
         (&["mutants", "--dir", "/nonexistent"], &["/nonexistent"]),
-        (&["run", "--perturb", "loud"], &["no perturbation `loud`", "pinned"]),
+        (&["run", "--perturb", "loud"], &["invalid value 'loud'", "pinned"]),
     ] {
         let said = text(&expect(2, out.path(), args).stderr);
         assert!(words.iter().all(|word| said.contains(word)), "{args:?}: {said}");

@@ -17,6 +17,7 @@ use std::{
 };
 
 use common::{expect, machine, root, summary, text};
+use nstrail::vm::Perturbation;
 use serde_json::Value;
 
 fn scenario<'a>(summary: &'a Value, name: &str) -> &'a Value {
@@ -26,6 +27,22 @@ fn scenario<'a>(summary: &'a Value, name: &str) -> &'a Value {
         .iter()
         .find(|scenario| scenario["name"] == name)
         .unwrap_or_else(|| panic!("no scenario {name} in {summary:#}"))
+}
+
+/// What changes only when things happen changes no verdict.
+#[test]
+fn a_run_passes_under_every_perturbation() {
+    let _machine = machine();
+    for perturbation in Perturbation::ALL {
+        let out = tempfile::tempdir().unwrap();
+        expect(0, out.path(), &["run", "smoke", "--perturb", perturbation.name()]);
+        let summary = summary(out.path());
+        let smoke = scenario(&summary, "smoke");
+        assert_eq!(smoke["snapshot"]["state"], "match", "{perturbation}: {smoke:#}");
+        let command = fs::read_to_string(out.path().join("latest/6.12/smoke/qemu.cmd")).unwrap();
+        let wanted = perturbation.icount.or(perturbation.parameter).unwrap_or("-accel");
+        assert!(command.contains(wanted), "{perturbation}: {command}");
+    }
 }
 
 #[test]
@@ -47,11 +64,12 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
         "reincarnation",
         "refused",
         "filters",
+        "exec",
         "siblings",
         "census",
         "veth",
     ];
-    for name in reviewed.into_iter().chain(["join-web", "killed", "reaped", "crowd", "uring"]) {
+    for name in reviewed.into_iter().chain(["join-web", "killed", "reaped", "crowd", "uring", "throttled"]) {
         let scenario = scenario(&summary, name);
         assert_eq!(scenario["outcome"], "passed", "{scenario:#}");
         assert_eq!(scenario["figures"]["lost"], 0, "{scenario:#}");

@@ -9,7 +9,7 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Output, time::Instant};
 
 use common::{machine, nstrail, root, summary, text};
 use nstrail::vm::console::{ConsoleWatch, Fingerprint, Seen, SplatKind};
@@ -76,15 +76,26 @@ fn every_kind_of_splat_is_what_was_recorded() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn run(broken: &Break) -> Result<String, String> {
-    let name = broken.kind.name();
+/// A vCPU that spins with interrupts off says nothing and answers nothing, and QEMU goes on as if all were well.
+#[test]
+fn a_guest_that_spins_with_interrupts_off_is_ended_by_its_silence() {
+    let _machine = machine();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let scenario = folder.path().join("splat.toml");
-    let step = match broken.kind {
-        SplatKind::AuditHoldQueue => "fence = {}".to_owned(),
-        _ => format!("splat = \"{name}\""),
-    };
+    let broken = Break { kind: SplatKind::SoftLockup, flavour: "kmemleak", vcpus: 1, append: &[] };
+    let (output, seconds) = breaking(folder.path(), &broken, "splat = \"hard_lockup\"", &["--silence", "10"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{}\n{told}", text(&output.stdout));
+    let found = summary(&out)["kernels"][0]["scenarios"][0].clone();
+    let reason = found["reason"].as_str().unwrap();
+    assert!(reason.contains("no sign of life"), "{reason}");
+    assert_eq!(found["console"].as_array().map(Vec::len), Some(0), "{found:#?}");
+    eprintln!("hard lockup: {reason}; {seconds:.1} s");
+}
+
+/// Runs a scenario of one step.
+fn breaking(folder: &Path, broken: &Break, step: &str, more: &[&str]) -> (Output, f64) {
+    let scenario = folder.join("splat.toml");
     let head = "name = \"splat\"\ndescription = \"a kernel that is broken on purpose\"\nvcpus = 1\nmemory_mib = 768\n\
                 wall_seconds = 120\nsilence_seconds = 60\nsnapshot = false\nneeds = [\"NSTRAIL_SPLAT\", \"LKDTM\"]\n";
     fs::write(&scenario, format!("{head}\n[[step]]\n{step}\n")).unwrap();
@@ -92,8 +103,22 @@ fn run(broken: &Break) -> Result<String, String> {
     let mut args = vec!["run", "--kernel", "6.12", "--series", "patches/splats/6.12", "--quiet"];
     args.extend(["--flavour", "lkdtm", "--flavour", broken.flavour, "--vcpus", &vcpus]);
     broken.append.iter().for_each(|parameter| args.extend(["--append", parameter]));
+    args.extend(more);
     args.push(scenario.to_str().unwrap());
-    let output = nstrail(&out, &args);
+    let started = Instant::now();
+    let output = nstrail(&folder.join("out"), &args);
+    (output, started.elapsed().as_secs_f64())
+}
+
+fn run(broken: &Break) -> Result<String, String> {
+    let name = broken.kind.name();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let step = match broken.kind {
+        SplatKind::AuditHoldQueue => "fence = {}".to_owned(),
+        _ => format!("splat = \"{name}\""),
+    };
+    let (output, _) = breaking(folder.path(), broken, &step, &[]);
     let console = out.join("latest/6.12/splat/console.log");
     let console = fs::read(&console).map_err(|error| {
         format!("{}: {error}\n{}\n{}", console.display(), text(&output.stdout), text(&output.stderr))

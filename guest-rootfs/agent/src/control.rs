@@ -46,6 +46,12 @@ pub trait AuditControl {
     /// What the kernel answers.
     fn set_enabled(&self, on: bool) -> io::Result<()>;
 
+    /// Lets so many records wait for their reader. The ledger need not know: nothing is lost by it as long as those who log wait for room.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn set_backlog(&self, limit: u32) -> io::Result<()>;
+
     /// Stops being the audit daemon, or is it again.
     ///
     /// # Errors
@@ -164,6 +170,10 @@ impl AuditControl for AuditController {
     fn delete_rule(&self, rule: &AuditRule) -> io::Result<()> {
         self.socket.delete_rule(&Self::encode(rule)?)?;
         self.tell_rule(rule, false)
+    }
+
+    fn set_backlog(&self, limit: u32) -> io::Result<()> {
+        self.socket.set(Setting::BacklogLimit(limit))
     }
 
     fn be_daemon(&self, on: bool) -> io::Result<()> {

@@ -198,13 +198,10 @@ impl Batch {
     /// # Errors
     /// As [`Ledger::write`].
     pub fn push(&mut self, fact: &Fact) -> io::Result<()> {
-        let mut entry = [0; 2 + MAX_FACT];
-        let length = encode(fact, &mut entry)?;
-        if self.length + length > PIPE_BUF {
+        if PIPE_BUF - self.length < 2 + MAX_FACT {
             self.flush()?;
         }
-        self.bytes[self.length..self.length + length].copy_from_slice(&entry[..length]);
-        self.length += length;
+        self.length += encode(fact, &mut self.bytes[self.length..])?;
         Ok(())
     }
 
@@ -237,8 +234,9 @@ pub fn report_failure(text: &[u8]) -> io::Result<()> {
     write_entry(&entry[..4 + text.len()])
 }
 
-/// The entry of a fact, at the start of `entry`. Gives its length.
-fn encode(fact: &Fact, entry: &mut [u8; 2 + MAX_FACT]) -> io::Result<usize> {
+/// The entry of a fact, at the start of `room`. Gives its length.
+fn encode(fact: &Fact, room: &mut [u8]) -> io::Result<usize> {
+    let entry = &mut room[..2 + MAX_FACT];
     let length = match postcard::to_slice(fact, &mut entry[2..]) {
         Ok(bytes) => bytes.len(),
         Err(_) => return Err(io::ErrorKind::InvalidData.into()),

@@ -15,6 +15,8 @@ const SECCOMP_BASE: u64 = 1_000_000;
 /// What an io_uring probe does (include/uapi/linux/io_uring.h).
 const IORING_OP_MKDIRAT: u64 = 37;
 const TOKEN_KEY: &[u8] = b"nstrail-token-";
+/// In the name of a file that a rename probe renames another one over.
+const RENAME_KEY: &[u8] = b"/nstrail-rename-";
 
 /// An event that may still grow.
 #[derive(Debug)]
@@ -138,6 +140,14 @@ impl OpenEvent {
                         }
                         _ => {}
                     }
+                }
+            }
+            Kind::PATH => {
+                self.contextual = true;
+                if let Some(name) = record.field("name")
+                    && let Some(token) = token_in(&name.decoded(), RENAME_KEY, true)
+                {
+                    self.token_of(kind, ProbeKind::Rename, token);
                 }
             }
             Kind::EOE => self.end = true,
@@ -330,6 +340,11 @@ mod tests {
                 Kind::NETFILTER_PKT,
                 "mark=0x2 saddr=192.0.2.1 daddr=10.1.0.12 proto=17",
                 (ProbeKind::Received, 65_548),
+            ),
+            (
+                Kind::PATH,
+                "item=3 name=\"/nstrail-rename-12\" inode=1 nametype=DELETE",
+                (ProbeKind::Rename, 12),
             ),
             (Kind::URINGOP, "uring_op=37 success=yes exit=0 items=4 ppid=1 pid=12", (ProbeKind::IoUring, 12)),
             (

@@ -3,8 +3,14 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nstrail::kernel::Picks;
+use nstrail::plan::settings::Settings;
+use nstrail::vm::Perturbation;
+
+/// Seed of the workloads' choices unless told otherwise: reviewed snapshots are made with it.
+const DEFAULT_SEED: u64 = 1;
 
 /// Kernel test harness and patch validator for audit and namespaces.
 ///
@@ -203,10 +209,9 @@ pub struct GuestArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub silence: Option<u32>,
 
-    /// Disturbs the guest's timing, so that races show sooner (docs/mutants.md): vcpus-1, vcpus-4, pinned, pinned-4,
-    /// icount-0, icount-5, backlog-64
-    #[arg(long, value_name = "NAME")]
-    pub perturb: Option<String>,
+    /// Disturbs the guest's timing, so that races show sooner (docs/mutants.md)
+    #[arg(long, value_name = "NAME", value_parser = perturbation())]
+    pub perturb: Option<Perturbation>,
 
     /// Additional kernel command line parameter; repeatable
     #[arg(long = "append", value_name = "PARAMETER")]
@@ -214,6 +219,36 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub splats: SplatArgs,
+}
+
+/// A perturbation by its name.
+pub fn perturbation() -> impl TypedValueParser<Value = Perturbation> {
+    let known = Perturbation::ALL.map(|one| PossibleValue::new(one.name()).help(one.what));
+    PossibleValuesParser::new(known).try_map(|name| Perturbation::find(&name))
+}
+
+/// What runs of every kind have: choices, and somewhere to put what comes of them.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Seed of the workloads' choices
+    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Folder for results
+    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// The seed: of the command line, of nstrail.toml, or the usual one.
+    pub fn seed(&self, settings: &Settings) -> u64 {
+        self.seed.or(settings.seed).unwrap_or(DEFAULT_SEED)
+    }
+
+    /// The folder for results, likewise.
+    pub fn out(&self, settings: &Settings) -> PathBuf {
+        self.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into())
+    }
 }
 
 /// What is known of splats.
@@ -244,13 +279,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
 
-    /// Seed of the workloads' choices
-    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Folder for results
-    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Compare with the reviewed snapshots: auto writes pending files, deny only fails, off does not compare
     #[arg(long, value_enum, env = "NSTRAIL_SNAPSHOTS", value_name = "MODE")]
@@ -356,13 +386,8 @@ pub struct MatrixArgs {
     #[command(flatten)]
     pub splats: SplatArgs,
 
-    /// Seed of the workloads' choices
-    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Folder for results
-    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Compare with the reviewed snapshots: auto writes pending files, deny only fails, off does not compare
     #[arg(long, value_enum, env = "NSTRAIL_SNAPSHOTS", value_name = "MODE")]

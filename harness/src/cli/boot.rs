@@ -18,7 +18,7 @@ use nstrail::{
         judge,
     },
     vm::{
-        Limits, Perturbation, VmSpec,
+        Limits, VmSpec,
         accelerator::AcceleratorChoice,
         agent,
         fallback::{Carried, Chosen},
@@ -59,10 +59,7 @@ pub fn guest(context: &Context, args: &GuestArgs) -> Result<GuestConfig, Ending>
         vcpus: args.vcpus.or(settings.vcpus),
         wall: args.wall.map(|seconds| Duration::from_secs(seconds.into())),
         silence: args.silence.map(|seconds| Duration::from_secs(seconds.into())),
-        perturbation: match &args.perturb {
-            Some(name) => Perturbation::find(name).map_err(|error| Ending::Usage(error.to_string()))?,
-            None => Perturbation::default(),
-        },
+        perturbation: args.perturb.unwrap_or_default(),
         append: args.append.clone(),
         known_splats: known_splats(context, args)?,
     })

@@ -24,7 +24,7 @@ use super::{
     exit::Ending,
     live::Live,
     report,
-    run::{DEFAULT_SEED, add_flag, snapshots},
+    run::{add_flag, snapshots},
 };
 
 pub fn matrix(context: &Context, args: &MatrixArgs) -> Ending {
@@ -84,7 +84,7 @@ fn configure(context: &Context, args: &MatrixArgs) -> Result<MatrixConfig, Endin
         fail_fast: args.fail_fast,
         retries: args.retries,
         flaky_fails: args.flaky_result == FlakyArg::Fail,
-        out: args.out.clone().or_else(|| context.settings.out.clone()).unwrap_or_else(|| "out".into()),
+        out: args.output.out(&context.settings),
         resume: args.resume.clone(),
         reproducer: reproducer(args),
     })
@@ -181,7 +181,7 @@ fn kernel(context: &Context, args: &MatrixArgs, cell: &KernelCell) -> Result<Run
         splats: args.splats.clone(),
     };
     let named = named_kernel(context, &kernel_args)?;
-    let seed = args.seed.or(context.settings.seed).unwrap_or(DEFAULT_SEED);
+    let seed = args.output.seed(&context.settings);
     let mut reproducer = format!("nstrail run --kernel {} --seed {seed}", cell.kernel);
     if args.unpatched {
         add_flag(&mut reproducer, "unpatched", "");
@@ -224,7 +224,7 @@ fn reproducer(args: &MatrixArgs) -> String {
     list("series", &args.series.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
     list("symbol", args.symbol.as_slice());
     list("partition", args.partition.as_slice());
-    list("seed", &args.seed.iter().map(u64::to_string).collect::<Vec<_>>());
+    list("seed", &args.output.seed.iter().map(u64::to_string).collect::<Vec<_>>());
     let known = &args.splats.known_splats;
     list("known-splats", &known.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
     let flags = [

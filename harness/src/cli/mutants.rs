@@ -26,13 +26,13 @@ use nstrail::{
 };
 
 use super::{
-    args::{GuestArgs, KernelArgs},
+    args::{GuestArgs, KernelArgs, OutputArgs, perturbation},
     boot,
     build::{self, NamedKernel, named_kernel},
     context::Context,
     exit::Ending,
     live::Live,
-    run::{DEFAULT_SEED, add_flag, add_guest_flags, add_kernel_flags},
+    run::{add_flag, add_guest_flags, add_kernel_flags},
 };
 
 pub const HELP: &str = "\
@@ -78,8 +78,8 @@ pub struct MutantsArgs {
     pub measure: Option<u32>,
 
     /// Perturbations for mutants with several tries, in turns; repeatable [default: plain, pinned, vcpus-4, backlog-64]
-    #[arg(long = "perturbation", value_name = "NAME", value_delimiter = ',')]
-    pub perturbations: Vec<String>,
+    #[arg(long = "perturbation", value_name = "NAME", value_delimiter = ',', value_parser = perturbation())]
+    pub perturbations: Vec<Perturbation>,
 
     /// List the mutants, do nothing
     #[arg(long)]
@@ -95,13 +95,8 @@ pub struct MutantsArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
 
-    /// Seed of the workloads' choices
-    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Folder for results
-    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 pub fn mutants(context: &Context, args: &MutantsArgs) -> Ending {
@@ -203,13 +198,12 @@ fn configure(context: &Context, args: &MutantsArgs) -> Result<MutantsConfig, End
         named => named.to_vec(),
     };
     let scenarios: Result<_, _> = scenarios.iter().map(|name| scenario::find(name)).collect();
-    let perturbations: Vec<&str> = match args.perturbations.as_slice() {
-        [] if args.measure.is_some() => Perturbation::ALL.iter().map(Perturbation::name).collect(),
-        [] => PERTURBATIONS.to_vec(),
-        named => named.iter().map(String::as_str).collect(),
+    let perturbations: Result<Vec<_>, _> = match args.perturbations.as_slice() {
+        [] if args.measure.is_some() => Ok(Perturbation::ALL.to_vec()),
+        [] => PERTURBATIONS.into_iter().map(Perturbation::find).collect(),
+        named => Ok(named.to_vec()),
     };
-    let perturbations: Result<Vec<_>, _> = perturbations.into_iter().map(Perturbation::find).collect();
-    let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
+    let seed = args.output.seed(settings);
     let reproducer = reproducer(args, &named, seed);
     let mut kernel = named.spec;
     // --jobs is about guests here.
@@ -225,7 +219,7 @@ fn configure(context: &Context, args: &MutantsArgs) -> Result<MutantsConfig, End
             scenarios: scenarios.map_err(|error| usage(&error))?,
             guest: boot::guest(context, &args.guest)?,
             seed,
-            out: args.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into()),
+            out: args.output.out(settings),
             snapshots: Mode::Off,
             each_patch: None,
         },
@@ -270,7 +264,10 @@ fn reproducer(args: &MutantsArgs, named: &NamedKernel, seed: u64) -> String {
         flag("partition", partition);
     }
     if !args.perturbations.is_empty() {
-        flag("perturbation", &args.perturbations.join(","));
+        flag(
+            "perturbation",
+            &args.perturbations.iter().map(Perturbation::name).collect::<Vec<_>>().join(","),
+        );
     }
     if let Some(runs) = args.measure {
         flag("measure", &runs.to_string());

@@ -20,9 +20,6 @@ use super::{
     progress::Progress,
 };
 
-/// Seed of the workloads' choices unless told otherwise: reviewed snapshots are made with it.
-pub const DEFAULT_SEED: u64 = 1;
-
 pub fn run(context: &Context, args: &RunArgs) -> Ending {
     let args = match with_variables(args) {
         Ok(args) => args,
@@ -75,7 +72,7 @@ fn with_variables(args: &RunArgs) -> Result<RunArgs, String> {
 fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
     let settings = &context.settings;
     let named = named_kernel(context, &args.kernel)?;
-    let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
+    let seed = args.output.seed(settings);
     let snapshots = snapshots(context, args.snapshots)?;
     let reproducer = reproducer(args, &named, seed);
     Ok(RunConfig {
@@ -87,7 +84,7 @@ fn configure(context: &Context, args: &RunArgs) -> Result<RunConfig, Ending> {
             .map_err(|error| Ending::Usage(error.to_string()))?,
         guest: boot::guest(context, &args.guest)?,
         seed,
-        out: args.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into()),
+        out: args.output.out(settings),
         snapshots,
         each_patch: args
             .each_patch
@@ -171,8 +168,8 @@ pub fn add_guest_flags(line: &mut String, args: &GuestArgs) {
     if let Some(vcpus) = args.vcpus {
         flag("vcpus", &vcpus.to_string());
     }
-    if let Some(name) = &args.perturb {
-        flag("perturb", name);
+    if let Some(perturbation) = &args.perturb {
+        flag("perturb", perturbation.name());
     }
     for (name, limit) in [("wall", args.wall), ("silence", args.silence)] {
         if let Some(seconds) = limit {

@@ -111,6 +111,9 @@ impl Outermost {
                 hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
             }
             Step::Meddle(_) => hold(self.audit, number, || "meddles with audit while it is off".into()),
+            Step::Backlog { limit } => hold((1..=1 << 20).contains(limit), number, || {
+                format!("lets {limit} records wait, expected 1 to 1048576 (hint: 0 would be no limit at all)")
+            }),
             Step::Audit { enabled } => {
                 self.audit = *enabled;
                 Ok(())
@@ -204,8 +207,8 @@ impl Place {
 
     fn check(&mut self, step: &Step, number: u32) -> Verdict {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) => {
-                hold(false, number, || "is for the outermost list (fence, rule, audit)".into())
+            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) | Step::Backlog { .. } => {
+                hold(false, number, || "is for the outermost list (fence, rule, audit, backlog)".into())
             }
             Step::Spawn(spawn) => self.spawn(spawn, number),
             Step::Unshare(unshare) => self.unshare(unshare, number),
@@ -362,12 +365,17 @@ impl Place {
             "waits for a maker that will be killed (hint: kill a spawn with `pid`, and all below die with it)"
                 .into()
         })?;
+        let ends_in_exec = matches!(spawn.inside.last(), Some(Step::Exec(Exec { expect: None, .. })));
+        hold(spawn.death != Death::Exec || !ends_in_exec, number, || {
+            "dies of an exec, and its steps end with another one (hint: a spawn inside that exec)".into()
+        })?;
+        let early = matches!(spawn.death, Death::Kill | Death::Exec);
         let mut inside = Self {
             thread,
             lends_memory: shares && spawn.call != SpawnCall::Vfork && !has(SpawnFlag::Vfork),
             adopted: !shares && !parent && spawn.death == Death::Exit && spawn.label.is_none(),
-            doomed: self.doomed_with_all || spawn.death == Death::Kill,
-            doomed_with_all: self.doomed_with_all || spawn.death == Death::Kill && pid,
+            doomed: self.doomed_with_all || early,
+            doomed_with_all: self.doomed_with_all || early && pid,
             ..self.below(&spawn.flags)
         };
         inside.walk(&spawn.inside, number + 1)?;
@@ -504,7 +512,9 @@ impl Place {
         hold((1..=1000).contains(&nest.depth), number, || {
             format!("nests {} deep, expected 1 to 1000", nest.depth)
         })?;
-        hold(nest.death != Death::Orphan, number, || "is a nest of orphans, expected exit or kill".into())?;
+        hold(matches!(nest.death, Death::Exit | Death::Kill), number, || {
+            format!("is a nest with death {:?}, expected exit or kill", nest.death)
+        })?;
         let killed = nest.death == Death::Kill;
         hold(!killed || nest.flags.contains(&NamespaceType::Pid), number, || {
             "is a nest that is killed without `pid`: nothing would end the levels below the first".into()

@@ -157,6 +157,18 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "IoUring",
         ),
         ("audit = { enabled = false }", "leaves audit off"),
+        ("backlog = { limit = 0 }", "lets 0 records wait"),
+        (
+            "spawn = { call = \"fork\", inside = [{ backlog = { limit = 9 } }] }",
+            "step 2 is for the outermost list",
+        ),
+        ("spawn = { call = \"vfork\", death = \"exec\" }", "shares memory"),
+        ("spawn = { call = \"fork\", death = \"exec\", inside = [{ exec = {} }] }", "end with another one"),
+        (
+            "spawn = { call = \"fork\", death = \"exec\", inside = [{ spawn = { call = \"fork\", label = \"a\" } }] }",
+            "step 2 waits for a maker",
+        ),
+        ("nest = { depth = 3, call = \"clone\", flags = [\"pid\"], death = \"exec\" }", "death Exec"),
     ];
     for (text, expected) in cases {
         let message = objection(&step(text));
@@ -283,6 +295,7 @@ fn smoke_has_every_operation_of_g1_with_every_type_it_takes() {
         ProbeKind::NftPacket,
         ProbeKind::IoUring,
         ProbeKind::Abend,
+        ProbeKind::Rename,
     ] {
         assert!(steps.iter().any(|step| matches!(step, Step::Probe(found) if *found == kind)), "{kind:?}");
     }

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 23] = [
+pub const EMBEDDED: [(&str, &str); 25] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -28,6 +28,8 @@ pub const EMBEDDED: [(&str, &str); 23] = [
     ("reincarnation", include_str!("scenarios/reincarnation.toml")),
     ("refused", include_str!("scenarios/refused.toml")),
     ("filters", include_str!("scenarios/filters.toml")),
+    ("exec", include_str!("scenarios/exec.toml")),
+    ("throttled", include_str!("scenarios/throttled.toml")),
     ("siblings", include_str!("scenarios/siblings.toml")),
     ("census", include_str!("scenarios/census.toml")),
     ("veth", include_str!("scenarios/veth.toml")),
@@ -42,7 +44,7 @@ pub const EMBEDDED: [(&str, &str); 23] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 20;
+const DEFAULTS: usize = 22;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -203,7 +205,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, exec, throttled, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
             ),
             "{message}"
         );

@@ -111,6 +111,7 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::Sent => "datagram",
         ProbeKind::Received => "datagram that came in",
         ProbeKind::Listener => "listener",
+        ProbeKind::Rename => "rename",
     }
 }
 
@@ -120,6 +121,7 @@ pub(super) fn record(record_type: u16) -> Cow<'static, str> {
         1005 => "USER",
         1006 => "LOGIN",
         1300 => "SYSCALL",
+        1302 => "PATH",
         1305 => "CONFIG_CHANGE",
         1324 => "NETFILTER_PKT",
         1335 => "EVENT_LISTENER",

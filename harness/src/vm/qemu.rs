@@ -42,7 +42,9 @@ pub fn arguments(spec: &VmSpec, tsc_khz: u64, ends: &Ends) -> Vec<String> {
     push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     let memory = if ends.share.is_some() { ",memory-backend=ram" } else { "" };
     push(&["-machine", &format!("microvm,acpi=off,rtc=on{memory}")]);
-    push(&["-accel", spec.accelerator.flag(), "-cpu", spec.accelerator.cpu()]);
+    // Instructions can be counted where one thread runs all vCPUs, and QEMU refuses it elsewhere.
+    let accelerator = spec.perturbation.icount.map_or(spec.accelerator.flag(), |_| "tcg,thread=single");
+    push(&["-accel", accelerator, "-cpu", spec.accelerator.cpu()]);
     if let Some(icount) = spec.perturbation.icount {
         push(&["-icount", icount]);
     }

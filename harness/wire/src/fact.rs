@@ -159,6 +159,9 @@ pub enum ProbeKind {
     /// EVENT_LISTENER (1335) of a child that listens to audit's multicast and dies with the socket open: `op=disconnect`, `pid=` is
     /// the actor's. The last file is put when the task has closed all of them, in its last moment in which it may log.
     Listener,
+    /// PATH (1302) by an `always,exit` rule on rename: `name="/nstrail-rename-TOKEN"`, a file that is renamed over. Such an event has five PATH
+    /// records, as many as a context has room for without asking for memory (`AUDIT_NAMES`, kernel/audit.h).
+    Rename,
 }
 
 impl ProbeKind {

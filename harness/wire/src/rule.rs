@@ -80,6 +80,7 @@ pub enum RuleCall {
     Prctl,
     Ptrace,
     UringMkdirat,
+    Rename,
 }
 
 impl RuleCall {
@@ -90,6 +91,7 @@ impl RuleCall {
             Self::Prctl => 157,
             Self::Ptrace => 101,
             Self::UringMkdirat => 37,
+            Self::Rename => 82,
         }
     }
 
@@ -97,7 +99,7 @@ impl RuleCall {
     #[must_use]
     pub const fn list(self) -> RuleList {
         match self {
-            Self::Prctl | Self::Ptrace => RuleList::Exit,
+            Self::Prctl | Self::Ptrace | Self::Rename => RuleList::Exit,
             Self::UringMkdirat => RuleList::IoUring,
         }
     }

@@ -25,6 +25,8 @@ pub enum Splat {
     Kmemleak,
     NetdeviceLeak,
     AuditBacklog,
+    /// A vCPU that spins with interrupts off, without a word: a guest has no NMI watchdog. With one vCPU that is the end of the guest.
+    HardLockup,
 }
 
 /// The file in debugfs that takes the name of a fault.
@@ -49,7 +51,7 @@ impl Breaker {
 
 impl Splat {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Panic,
         Self::Oops,
         Self::Bug,
@@ -68,6 +70,7 @@ impl Splat {
         Self::Kmemleak,
         Self::NetdeviceLeak,
         Self::AuditBacklog,
+        Self::HardLockup,
     ];
 
     /// Who breaks the kernel, and by what name of a fault.
@@ -83,6 +86,7 @@ impl Splat {
             Self::Refcount => (Breaker::Lkdtm, "REFCOUNT_INC_ZERO"),
             Self::SlabCorruption => (Breaker::Lkdtm, "SLAB_LINEAR_OVERFLOW"),
             Self::ListCorruption => (Breaker::Lkdtm, "CORRUPT_LIST_ADD"),
+            Self::HardLockup => (Breaker::Lkdtm, "HARDLOCKUP"),
             Self::Kcsan => (Breaker::NstrailSplat, "data_race"),
             Self::Lockdep => (Breaker::NstrailSplat, "lockdep"),
             Self::RcuStall => (Breaker::NstrailSplat, "rcu_stall"),

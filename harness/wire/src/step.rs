@@ -5,7 +5,7 @@
 //! of their own; a maker does nothing else while the task that it made is at work, so that the order of
 //! events is the scenario's and not the scheduler's. Only `churn` runs tasks beside each other.
 //!
-//! `fence`, `rule` and `audit` are for the outermost list: the agent's main task does them. What stands between two
+//! `fence`, `rule`, `audit` and `backlog` are for the outermost list: the agent's main task does them. What stands between two
 //! of them is done by a plain fork of it, which is gone before the next of them begins.
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,9 @@ pub enum Step {
     Meddle(Meddle),
     /// Break the kernel, so that it complains on its console.
     Splat(Splat),
+    /// So many records may wait for their reader (`audit_backlog_limit`) from here on, to the end of the run or the next such step: whoever logs and can
+    /// wait then waits for room, and nothing is lost.
+    Backlog { limit: u32 },
 }
 
 impl Step {
@@ -116,7 +119,9 @@ impl Step {
     #[must_use]
     pub const fn is_control(&self) -> bool {
         match self {
-            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } | Self::Meddle(_) => true,
+            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } | Self::Meddle(_) | Self::Backlog { .. } => {
+                true
+            }
             Self::Absent(absent) => absent.control,
             _ => false,
         }
@@ -287,6 +292,9 @@ pub enum Death {
     Kill,
     /// Its maker ends first; its steps begin when it has been given another parent, which reaps it.
     Orphan,
+    /// When it has done its steps it executes a file whose segments cannot be mapped: beyond its point of no return execve(2) has no
+    /// image to go back to, and the kernel ends the task by SIGSEGV. It has entered its pending time namespace by then.
+    Exec,
 }
 
 /// An argument that the kernel refuses.

@@ -13,7 +13,13 @@ use std::{
 
 use nstrail_wire::message::GuestMessage;
 
-use super::{CollectorError, pace::Pace, port::Port, queue::AuditQueue, tally::Tally};
+use super::{
+    CollectorError,
+    pace::{LEDGER_PAUSE, Pace},
+    port::Port,
+    queue::AuditQueue,
+    tally::Tally,
+};
 use crate::ledger::{FAILURE, SYNC};
 
 /// Index of [`GuestMessage::Facts`] among the variants, as postcard writes it; a test holds the two together.
@@ -173,7 +179,9 @@ impl LedgerReader {
             // Whatever is in the pipe by now came in one go: what is pending is the end of it.
             self.flush(&mut pending)?;
             self.queue.wait_for_room();
-            self.pace.linger();
+            if length < CHUNK {
+                self.pace.linger(LEDGER_PAUSE);
+            }
         }
     }
 

@@ -36,7 +36,7 @@ use self::{
     command::{Command, Connection, Reply},
     comparison::Stream,
     facts::{LedgerProgress, LedgerReader},
-    pace::Pace,
+    pace::{PAUSE, Pace},
     perf::PerfWatch,
     port::Port,
     queue::AuditQueue,
@@ -53,8 +53,6 @@ use crate::{
 
 /// Room for records that a reader has not taken yet, in bytes as the kernel counts them: some 25,000 records.
 const RECEIVE_BUFFER: i32 = 32 * 1024 * 1024;
-/// Records that may wait for the kernel's own thread before tasks are made to wait.
-const BACKLOG_LIMIT: u32 = 8 * 1024;
 /// A fence travels in milliseconds; a guest starved by its host may need longer, a broken one never gets there.
 const FENCE_LIMIT: Duration = Duration::from_secs(60);
 /// As [`FENCE_LIMIT`], for the way to the host, who may be busy with the records of a whole run.
@@ -244,8 +242,8 @@ impl Collector {
         unicast.send_setting(Setting::Pid(std::process::id())).map_err(failed("made the audit daemon's"))?;
         self.tally.await_registration(FENCE_LIMIT)?;
         let control = AuditSocket::open().map_err(failed("opened"))?;
-        let settings = [Setting::Enabled(true), Setting::Failure(1), Setting::BacklogLimit(BACKLOG_LIMIT)];
-        for setting in settings {
+        // How many records may wait is the boot parameter's to say.
+        for setting in [Setting::Enabled(true), Setting::Failure(1)] {
             control.set(setting).map_err(failed("used to set audit up"))?;
         }
         self.sockets = Some(Sockets { unicast, multicast });
@@ -305,7 +303,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 fn write_records(queue: &AuditQueue, pace: &Pace, port: &Port) -> io::Result<()> {
     loop {
         queue.wait_for_records();
-        pace.linger();
+        pace.linger(PAUSE);
         while let Some(batch) = queue.take() {
             port.write(&batch)?;
             queue.written(batch.len());

@@ -12,7 +12,7 @@ use nstrail_wire::batch;
 use super::{
     CollectorError,
     comparison::{Stream, hash},
-    pace::Pace,
+    pace::{PAUSE, Pace},
     queue::AuditQueue,
     tally::{LAST_FENCE, Read, Tally, fence_number},
 };
@@ -139,7 +139,7 @@ impl Reader {
             }
             self.tally.add(self.stream, &mut read);
             if count < DATAGRAMS {
-                self.pace.linger();
+                self.pace.linger(PAUSE);
             }
         }
     }

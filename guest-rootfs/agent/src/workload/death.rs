@@ -109,6 +109,7 @@ impl From<Death> for Status {
         match death {
             Death::Exit | Death::Orphan => Self::Success,
             Death::Kill => Self::Signal(libc::SIGKILL),
+            Death::Exec => Self::Signal(libc::SIGSEGV),
         }
     }
 }

@@ -12,9 +12,10 @@ use std::{
 };
 
 use nstrail_wire::{
-    fact::{ActorId, Call, Outcome},
+    fact::{Act, ActorId, Call, Outcome, ProbeKind},
     namespace::{NamespaceEntry, NamespaceSet},
     step::{Exec, Step},
+    version::KernelVersion,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,15 +86,101 @@ pub fn step(task: &mut Task, exec: &Exec, number: u32) -> Result<(), StepError> 
     hold("execve", Some(errno), exec.expect)
 }
 
+/// Executes a file whose segment cannot be mapped, which is the caller's end: told beforehand, like the event of its death. Returns only if
+/// the kernel refuses the file while there is a way back.
+pub fn die(task: &mut Task) -> Result<(), StepError> {
+    let file = memory_file(&unmappable())?;
+    let before = task.set;
+    let mut after = before;
+    if enters_time_namespaces()? {
+        after.set(NamespaceEntry::Time, before.get(NamespaceEntry::TimeForChildren));
+    }
+    task.set = after;
+    if after != before {
+        task.count_container();
+    }
+    task.tell(Act::Operation {
+        call: Call::Exec,
+        flags: 0,
+        passed: 0,
+        outcome: Outcome::Done,
+        before,
+        after,
+    })?;
+    let token = task.stage.ledger.allocate_token();
+    task.tell(Act::Probe { kind: ProbeKind::Abend, token, set: after })?;
+    let none = [ptr::null::<libc::c_char>()];
+    let arguments = [c"nstrail-unmappable".as_ptr(), ptr::null()];
+    // SAFETY: an open file and two lists of C strings that end with a null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file,
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            none.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    match inherited::check(result) {
+        Err(error) => Err(StepError::Call { what: "execve of a file that cannot be mapped", source: error }),
+        Ok(_) => Err(StepError::Scenario("execve of a file that cannot be mapped came back")),
+    }
+}
+
+/// Whether an execve enters the pending time namespace: since 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm"), Linux 6.3.
+fn enters_time_namespaces() -> Result<bool, StepError> {
+    let mut room = [0; 128];
+    let release =
+        inherited::read_proc(c"sys/kernel/osrelease", &mut room).map_err(StepError::call("osrelease"))?;
+    let version = KernelVersion::of(&String::from_utf8_lossy(release))
+        .ok_or(StepError::Scenario("the kernel's release has no version"))?;
+    Ok(version >= KernelVersion { major: 6, minor: 3 })
+}
+
+/// An ELF executable for x86-64 that is right in all that execve(2) looks at while it can still refuse it, and has its one segment at the end of
+/// the address space.
+fn unmappable() -> Vec<u8> {
+    /// `TASK_SIZE_MAX` with four levels of page tables: the first address that no process can have.
+    const END: u64 = 0x7fff_ffff_f000;
+    const HEADER: u16 = 64;
+    const SEGMENT: u16 = 56;
+    let mut file = Vec::new();
+    // Class 64 bits, little endian, version 1; ET_EXEC, EM_X86_64.
+    file.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    file.extend_from_slice(&2_u16.to_le_bytes());
+    file.extend_from_slice(&62_u16.to_le_bytes());
+    file.extend_from_slice(&1_u32.to_le_bytes());
+    // Entry, program headers, section headers.
+    for word in [END, u64::from(HEADER), 0] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    file.extend_from_slice(&0_u32.to_le_bytes());
+    for half in [HEADER, SEGMENT, 1, 0, 0, 0] {
+        file.extend_from_slice(&half.to_le_bytes());
+    }
+    // PT_LOAD, readable and executable.
+    file.extend_from_slice(&1_u32.to_le_bytes());
+    file.extend_from_slice(&5_u32.to_le_bytes());
+    for word in [0, END, END, 0x1000, 0x1000, 0x1000] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    file.resize(0x1000, 0);
+    file
+}
+
 fn luggage(passenger: &Passenger) -> Result<RawFd, StepError> {
+    memory_file(&postcard::to_stdvec(passenger)?)
+}
+
+/// A file that holds these bytes, and is read from their start.
+fn memory_file(bytes: &[u8]) -> Result<RawFd, StepError> {
     // SAFETY: the name is a C string; no flags, so that the descriptor survives exec.
     let fd = inherited::check(unsafe { libc::memfd_create(c"nstrail-exec".as_ptr(), 0) }.into())
         .map_err(StepError::call("memfd_create"))?;
     // SAFETY: the descriptor was just made and nobody else owns it.
     let mut file = unsafe { File::from_raw_fd(fd as RawFd) };
-    file.write_all(&postcard::to_stdvec(passenger)?)
-        .and_then(|()| file.rewind())
-        .map_err(StepError::call("memory file for the new image"))?;
+    file.write_all(bytes).and_then(|()| file.rewind()).map_err(StepError::call("memory file"))?;
     Ok(file.into_raw_fd())
 }
 

@@ -236,6 +236,9 @@ impl Control<'_> {
                 let (_, rule) = self.rules.remove(at.ok_or(StepError::Scenario("no such rule stands"))?);
                 self.audit.delete_rule(&rule).map_err(StepError::call("AUDIT_DEL_RULE"))
             }
+            Step::Backlog { limit } => {
+                self.audit.set_backlog(*limit).map_err(StepError::call("AUDIT_SET of the backlog limit"))
+            }
             Step::Meddle(how) => meddle::step(self.audit, self.collector, *how),
             Step::Absent(_) => Ok(()),
             _ => Err(StepError::Scenario("step is not for the main task")),

@@ -3,7 +3,7 @@
 //!
 //! Where the token stands in the log, see [`ProbeKind`].
 
-use std::ptr;
+use std::{ffi::CString, os::fd::RawFd, ptr};
 
 use nstrail_wire::{
     fact::{Act, ProbeKind},
@@ -49,6 +49,7 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
         ProbeKind::Packet => packet::send(Logger::Xtables, token)?,
         ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
         ProbeKind::IoUring => uring::make_directory(token)?,
+        ProbeKind::Rename => rename(token)?,
         ProbeKind::Abend | ProbeKind::Listener => {}
         ProbeKind::Ptrace | ProbeKind::Sent | ProbeKind::Received => {
             return Err(StepError::Scenario("a probe of another task: the steps `trace` and `datagram`"));
@@ -71,6 +72,27 @@ fn user_message(token: u64) -> Result<(), StepError> {
     AuditSocket::open()
         .and_then(|socket| socket.user_message(format!("nstrail-token={token}").as_bytes()))
         .map_err(StepError::call("AUDIT_USER"))
+}
+
+/// Renames a file over another one, and removes what is left.
+fn rename(token: u64) -> Result<(), StepError> {
+    let path = |tail: &str| CString::new(format!("/nstrail-rename-{token}{tail}")).unwrap_or_default();
+    let (new, old) = (path("-old"), path(""));
+    for file in [&new, &old] {
+        let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: the path is a C string.
+        let fd = inherited::check(unsafe { libc::open(file.as_ptr(), flags, 0o600) }.into())
+            .map_err(StepError::call("file to rename"))?;
+        inherited::close(fd as RawFd);
+    }
+    // The libc may prefer another call of the family, and a rule names one.
+    // SAFETY: both paths are C strings.
+    inherited::check(unsafe { libc::syscall(libc::SYS_rename, new.as_ptr(), old.as_ptr()) })
+        .map_err(StepError::call("rename"))?;
+    // SAFETY: the path is a C string.
+    inherited::check(unsafe { libc::unlink(old.as_ptr()) }.into())
+        .map(drop)
+        .map_err(StepError::call("unlink"))
 }
 
 /// Adds a rule that matches nothing, and removes it.
@@ -112,7 +134,6 @@ fn seccomp(task: &mut Task, token: u64) -> Result<(), StepError> {
     Ok(())
 }
 
-/// A child that tells of its own death beforehand, and dies by a null pointer.
 /// A child that has joined audit's multicast group leaves the socket to its own end.
 fn listener(task: &mut Task) -> Result<(), StepError> {
     let body = |child: &mut Task| -> Result<(), Failed> {
@@ -130,6 +151,7 @@ fn listener(task: &mut Task) -> Result<(), StepError> {
     reap(task, made.actor, made.local_pid, Status::Success)
 }
 
+/// A child that tells of its own death beforehand, and dies by a null pointer.
 fn abend(task: &mut Task) -> Result<(), StepError> {
     let body = |child: &mut Task| -> Result<(), Failed> {
         let token = child.stage.ledger.allocate_token();

@@ -27,6 +27,7 @@ use super::{
     cgroup::Cgroup,
     death::{Ending, GAVE_UP, Kept, adopt, await_death, finish, kill, leave, see_off},
     error::{Failed, StepError},
+    exec,
     inherited::{self, PROC},
     no_memory::Famine,
     pipe::{Pipe, await_change, read_byte, wake},
@@ -189,6 +190,14 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
             ready.await_byte()?;
             kill(made.local_pid)?;
             see_off(task, &made, &make, Death::Kill)?;
+        }
+    } else if spawn.death == Death::Exec {
+        let body = |child: &mut Task| {
+            body(child)?;
+            exec::die(child).map_err(|error| Failed { step: child.step, error })
+        };
+        if let Some(made) = make_child(task, &make, Ending::Exit, None, &body, spawn.expect)? {
+            see_off(task, &made, &make, Death::Exec)?;
         }
     } else if make.flags & CLONE_PARENT != 0 {
         let end = Pipe::new()?;

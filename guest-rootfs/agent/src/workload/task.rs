@@ -198,7 +198,7 @@ impl Task {
                 Some(line) => line.ask(),
                 None => Err(OUTERMOST),
             },
-            Step::Fence {} | Step::Rule(_) | Step::Meddle(_) => Err(OUTERMOST),
+            Step::Fence {} | Step::Rule(_) | Step::Meddle(_) | Step::Backlog { .. } => Err(OUTERMOST),
             Step::Spawn(spawn) => spawn::step(self, spawn, number),
             Step::Unshare(unshare) => moves::unshare(self, unshare),
             Step::Setns(setns) => moves::setns(self, setns),

@@ -78,6 +78,7 @@ fn each_operation(mut sim: Sim) {
             ProbeKind::ConfigChange,
             ProbeKind::Packet,
             ProbeKind::IoUring,
+            ProbeKind::Rename,
         ] {
             sim.probe(child, probe);
         }

@@ -525,6 +525,22 @@ impl Sim {
                 self.attribute(serial, id);
                 return token;
             }
+            ProbeKind::Rename => {
+                self.push(
+                    1300,
+                    serial,
+                    format!(
+                        "arch=c000003e syscall=82 success=yes exit=0 a0=7f a1=7f items=5 ppid=1 pid={pid}"
+                    ),
+                );
+                for (item, name) in ["/", "/", "-old", "", ""].iter().enumerate() {
+                    let name =
+                        if item < 2 { (*name).to_owned() } else { format!("/nstrail-rename-{token}{name}") };
+                    self.push(1302, serial, format!("item={item} name=\"{name}\" inode=1"));
+                }
+                self.attribute(serial, id);
+                self.push(1320, serial, String::new());
+            }
             ProbeKind::Sent | ProbeKind::Received => unreachable!("a datagram has two ends"),
         }
         self.tell(task, Act::Probe { kind, token, set });

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nstrail::run::repeat::{Confidence, Rate};
 
-use super::super::args::{GuestArgs, KernelArgs};
+use super::super::args::{GuestArgs, KernelArgs, OutputArgs};
 
 pub const HELP: &str = "\
 What is searched, one of:
@@ -14,6 +14,7 @@ What is searched, one of:
   --releases GOOD..BAD            the first bad point release, the series on each of them
   --range GOOD..BAD               the first bad commit of --source GITDIR (first parents), the series on each of them
   --git-bisect                    nothing: tests HEAD of the current folder, or of --source GITDIR, for `git bisect run`
+                                  (results in git-bisect/ of the cache, unless --out is given)
 
 A run is bad if the workload fails, crashes or times out; what does not apply, build or boot is skipped, never bad.
 One failure proves bad. How many clean runs prove good follows from --confidence and from how often the fault shows:
@@ -82,13 +83,8 @@ pub struct BisectArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
 
-    /// Seed of the workloads' choices
-    #[arg(long, env = "NSTRAIL_SEED", value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Folder for results [default: out; with --git-bisect git-bisect/ in the cache]
-    #[arg(long, short, env = "NSTRAIL_OUT", value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Go on with a bisection that was interrupted; one that is finished is shown again
     #[arg(long, value_name = "DIR")]

@@ -27,7 +27,7 @@ use crate::cli::{
     build::{self, NamedKernel, named_kernel},
     context::Context,
     exit::Ending,
-    run::{DEFAULT_SEED, add_flag, add_guest_flags, add_kernel_flags},
+    run::{add_flag, add_guest_flags, add_kernel_flags},
     series,
 };
 
@@ -75,7 +75,7 @@ pub fn config(
     let scenarios =
         if args.scenarios.is_empty() { vec![SCENARIO.to_owned()] } else { args.scenarios.clone() };
     let scenarios = scenarios.iter().map(|name| scenario::find(name)).collect::<Result<_, _>>();
-    let seed = args.seed.or(settings.seed).unwrap_or(DEFAULT_SEED);
+    let seed = args.output.seed(settings);
     Ok(BisectConfig {
         run: RunConfig {
             project: context.project().map_err(Ending::Usage)?,
@@ -85,7 +85,7 @@ pub fn config(
             scenarios: scenarios.map_err(usage)?,
             guest: boot::guest(context, &args.guest)?,
             seed,
-            out: args.out.clone().or_else(|| settings.out.clone()).unwrap_or_else(|| "out".into()),
+            out: args.output.out(settings),
             snapshots: Mode::Off,
             each_patch: None,
             reproducer: reproducer(args, named, seed),

@@ -76,7 +76,7 @@ fn try_test(context: &Context, args: &BisectArgs) -> Result<Ending, Ending> {
     let store = build::store(context)?;
     let results = store.root().join("git-bisect");
     let mut config = config(context, args, store, &named, subject, &mut shown)?;
-    if args.out.is_none() && context.settings.out.is_none() {
+    if args.output.out.is_none() && context.settings.out.is_none() {
         // The current folder is the user's tree.
         config.run.out = results;
     }

@@ -20,7 +20,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub use history::Rate;
 pub use in_diff::{InDiffError, in_diff};
 pub use runner::plant;
 
