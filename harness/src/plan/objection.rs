@@ -181,6 +181,10 @@ struct Place {
     thread: bool,
     /// Somebody's memory is shared without vfork: an exec would leave the maker waiting.
     lends_memory: bool,
+    /// It is a thread that is to take its maker's place.
+    replaces: bool,
+    /// A thread is to take its place.
+    replaced: bool,
     /// Its maker adopts whom it leaves behind.
     adopted: bool,
     /// It is an init: whom it leaves behind dies with it.
@@ -369,11 +373,23 @@ impl Place {
         hold(spawn.death != Death::Exec || !ends_in_exec, number, || {
             "dies of an exec, and its steps end with another one (hint: a spawn inside that exec)".into()
         })?;
-        let early = matches!(spawn.death, Death::Kill | Death::Exec);
+        if spawn.death == Death::Replaced {
+            let execs = |step: Option<&Step>| matches!(step, Some(Step::Exec(Exec { expect: None, .. })));
+            let thread = |step: Option<&Step>| {
+                matches!(step, Some(Step::Spawn(inner)) if inner.with.contains(&SpawnFlag::Thread)
+                    && inner.expect.is_none() && execs(inner.inside.last()))
+            };
+            hold(thread(spawn.inside.last()), number, || {
+                "is to be replaced, so its last step must spawn a thread whose last step is an exec".into()
+            })?;
+        }
+        let early = matches!(spawn.death, Death::Kill | Death::Exec | Death::Replaced);
         let mut inside = Self {
             thread,
             lends_memory: shares && spawn.call != SpawnCall::Vfork && !has(SpawnFlag::Vfork),
             adopted: !shares && !parent && spawn.death == Death::Exit && spawn.label.is_none(),
+            replaces: thread && self.replaced,
+            replaced: spawn.death == Death::Replaced,
             doomed: self.doomed_with_all || early,
             doomed_with_all: self.doomed_with_all || early && pid,
             ..self.below(&spawn.flags)
@@ -482,8 +498,8 @@ impl Place {
                 "is expected to fail, so it can have no steps inside".into()
             });
         }
-        hold(!self.thread && !self.lends_memory, number, || {
-            "is an exec in a task that shares its maker's memory (hint: vfork can)".into()
+        hold(self.replaces || !self.thread && !self.lends_memory, number, || {
+            "is an exec in a task that shares its maker's memory (hint: vfork can; and a thread whose maker has death = \"replaced\")".into()
         })?;
         self.walk(&exec.inside, number + 1)
     }

@@ -169,6 +169,18 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "step 2 waits for a maker",
         ),
         ("nest = { depth = 3, call = \"clone\", flags = [\"pid\"], death = \"exec\" }", "death Exec"),
+        (
+            "spawn = { call = \"fork\", death = \"replaced\" }",
+            "must spawn a thread whose last step is an exec",
+        ),
+        (
+            "spawn = { call = \"fork\", death = \"replaced\", inside = [{ spawn = { call = \"clone\", with = [\"vm\"], inside = [{ exec = {} }] } }] }",
+            "must spawn a thread whose last step is an exec",
+        ),
+        (
+            "spawn = { call = \"fork\", inside = [{ spawn = { call = \"clone\", with = [\"vm\", \"sighand\", \"thread\"], inside = [{ exec = {} }] } }] }",
+            "step 3 is an exec in a task",
+        ),
     ];
     for (text, expected) in cases {
         let message = objection(&step(text));

@@ -295,6 +295,9 @@ pub enum Death {
     /// When it has done its steps it executes a file whose segments cannot be mapped: beyond its point of no return execve(2) has no
     /// image to go back to, and the kernel ends the task by SIGSEGV. It has entered its pending time namespace by then.
     Exec,
+    /// Its last step spawns a thread whose last step is an exec: that ends all other threads of the process, its leader too, and the new image has
+    /// the leader's number from then on, and the thread's namespaces.
+    Replaced,
 }
 
 /// An argument that the kernel refuses.

@@ -107,7 +107,7 @@ pub enum Status {
 impl From<Death> for Status {
     fn from(death: Death) -> Self {
         match death {
-            Death::Exit | Death::Orphan => Self::Success,
+            Death::Exit | Death::Orphan | Death::Replaced => Self::Success,
             Death::Kill => Self::Signal(libc::SIGKILL),
             Death::Exec => Self::Signal(libc::SIGSEGV),
         }

@@ -199,6 +199,15 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         if let Some(made) = make_child(task, &make, Ending::Exit, None, &body, spawn.expect)? {
             see_off(task, &made, &make, Death::Exec)?;
         }
+    } else if spawn.death == Death::Replaced {
+        let body = |child: &mut Task| {
+            body(child)?;
+            let error = StepError::Scenario("no thread took this task's place by an exec");
+            Err(Failed { step: child.step, error })
+        };
+        if let Some(made) = make_child(task, &make, Ending::Exit, None, &body, spawn.expect)? {
+            see_off(task, &made, &make, Death::Replaced)?;
+        }
     } else if make.flags & CLONE_PARENT != 0 {
         let end = Pipe::new()?;
         if make_child(task, &make, Ending::Exit, None, &body, spawn.expect)?.is_some() {

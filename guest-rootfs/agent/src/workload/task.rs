@@ -122,7 +122,8 @@ impl Task {
         })?;
         let moved =
             |entry| origin.parent_set.get(entry) != set.get(entry) && origin.flags & CLONE_NEW_ALL == 0;
-        if moved(NamespaceEntry::Pid) || moved(NamespaceEntry::Time) {
+        // A bare one has read nothing: it is where its maker is, who has nothing pending.
+        if !bare && (moved(NamespaceEntry::Pid) || moved(NamespaceEntry::Time)) {
             task.count_container();
         }
         Ok(task)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of the checker as a whole: right runs in any interleaving, then each planted fault.
 
+mod dark;
 mod faults;
 mod lies;
 mod onlooker;
+mod packets;
 mod perf;
 mod runs;
 mod sim;

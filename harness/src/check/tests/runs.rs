@@ -3,7 +3,7 @@
 
 use nstrail_wire::{
     fact::{Call, ProbeKind},
-    namespace::{CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType},
+    namespace::{CLONE_THREAD, CLONE_VFORK, CLONE_VM, NamespaceEntry, NamespaceType},
 };
 use proptest::prelude::*;
 
@@ -126,6 +126,30 @@ fn a_vfork_that_lasts_beyond_a_fence_passes() {
     sim.fence();
     sim.finish();
     assert_passes(&sim);
+}
+
+#[test]
+fn a_thread_that_takes_its_leaders_place_keeps_its_own_set() {
+    for flags in [0, NamespaceType::Ipc.flag()] {
+        let mut sim = Sim::new();
+        let stage = sim.clone(0, Call::Fork, 0);
+        let leader = sim.clone(stage, Call::Clone3, NamespaceType::Uts.flag());
+        sim.probe(leader, ProbeKind::UserMessage);
+        let thread = sim.clone(leader, Call::Clone, CLONE_THREAD | CLONE_VM | flags);
+        sim.probe(thread, ProbeKind::UserMessage);
+        sim.take_place(thread, leader);
+        sim.probe(thread, ProbeKind::Syscall);
+        let child = sim.clone(thread, Call::Fork, 0);
+        sim.probe(child, ProbeKind::UserMessage);
+        sim.exit(child, true);
+        sim.reap(child, 0);
+        sim.unshare(thread, NamespaceType::Net.flag());
+        sim.probe(thread, ProbeKind::UserMessage);
+        sim.exit(thread, true);
+        sim.reap(leader, 0);
+        sim.finish();
+        assert_passes(&sim);
+    }
 }
 
 #[test]

@@ -437,6 +437,14 @@ impl Sim {
         }
     }
 
+    /// A thread executes something: its leader dies without a word, and the thread has the leader's number from then on.
+    pub fn take_place(&mut self, thread: usize, leader: usize) {
+        self.go_on(leader);
+        self.die(leader);
+        self.tasks[thread].tid = self.tasks[leader].tid;
+        self.exec(thread);
+    }
+
     pub fn fail(&mut self, task: usize, call: Call, flags: u64) {
         self.go_on(task);
         let serial = self.serial();
