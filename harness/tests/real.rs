@@ -69,7 +69,9 @@ fn the_series_passes_every_scenario_and_nothing_is_lost() {
         "census",
         "veth",
     ];
-    for name in reviewed.into_iter().chain(["join-web", "killed", "reaped", "crowd", "uring", "throttled"]) {
+    for name in
+        reviewed.into_iter().chain(["join-web", "killed", "reaped", "crowd", "uring", "throttled", "rejoin"])
+    {
         let scenario = scenario(&summary, name);
         assert_eq!(scenario["outcome"], "passed", "{scenario:#}");
         assert_eq!(scenario["figures"]["lost"], 0, "{scenario:#}");

@@ -131,7 +131,13 @@ pub fn mutants(context: &Context, args: &MutantsArgs) -> Ending {
                 return Ending::Failed(Outcome::Error, error.to_string());
             }
             eprintln!("nstrail: results in {}", folder.path().display());
-            Ending::Verdict(summary.outcome)
+            match summary.outcome {
+                Outcome::Passed if args.measure.is_some() => {
+                    Ending::Said(0, "passed: all runs were made".to_owned())
+                }
+                Outcome::Passed => Ending::Said(0, "passed: every mutant was killed".to_owned()),
+                outcome => Ending::Verdict(outcome),
+            }
         }
         Err(error) => Ending::Failed(Outcome::Error, error.to_string()),
     }

@@ -241,7 +241,9 @@ pub fn select(mutants: Vec<Mutant>, names: &[String]) -> Result<Vec<Mutant>, Mut
         return Ok(mutants);
     }
     let is = |mutant: &Mutant, name: &str| {
-        mutant.name == name || mutant.name.split('-').next().is_some_and(|number| number == name)
+        let number = |text: &str| text.parse::<u32>().ok();
+        let own = mutant.name.split('-').next().and_then(number);
+        mutant.name == name || own.is_some() && own == number(name)
     };
     let mut wanted = BTreeSet::new();
     for name in names {
@@ -250,8 +252,9 @@ pub fn select(mutants: Vec<Mutant>, names: &[String]) -> Result<Vec<Mutant>, Mut
                 wanted.insert(mutant.name.clone());
             }
             None => {
-                let known: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
-                return Err(MutantError::Unknown { name: name.clone(), known: known.join(", ") });
+                let ends = [mutants.first(), mutants.last()].map(|end| end.map_or("", |end| &end.name));
+                let known = format!("{} to {}; `nstrail mutants --list`", ends[0], ends[1]);
+                return Err(MutantError::Unknown { name: name.clone(), known });
             }
         }
     }
@@ -314,7 +317,7 @@ mod tests {
             select(all(), &names).map(|all| all.into_iter().map(|one| one.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&[]).unwrap(), ["01-a", "02-b"]);
-        assert_eq!(names(&["02", "02-b"]).unwrap(), ["02-b"]);
-        assert!(names(&["3"]).unwrap_err().to_string().contains("01-a, 02-b"));
+        assert_eq!(names(&["02", "2", "02-b"]).unwrap(), ["02-b"]);
+        assert!(names(&["3"]).unwrap_err().to_string().contains("01-a to 02-b"));
     }
 }

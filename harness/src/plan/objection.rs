@@ -10,7 +10,7 @@ use nstrail_wire::{
     rule::{Rule, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
-        Churn, Death, EveryCall, Exec, Fault, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Repeat,
+        Churn, Death, EveryCall, Exec, Fault, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Rejoin, Repeat,
         RuleStep, Setns, Spawn, SpawnCall, SpawnFlag, Step, Trace, Unshare, Web,
     },
 };
@@ -243,6 +243,7 @@ impl Place {
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
             Step::Web(web) => check_web(web, number),
+            Step::Rejoin(rejoin) => check_rejoin(rejoin, number),
             Step::Repeat(repeat) => self.repeat(repeat, number),
             Step::Sysctl { name, value } => check_sysctl(name, *value, number),
             Step::Pin(pin) => self.pin(pin, number),
@@ -586,15 +587,21 @@ fn check_web(web: &Web, number: u32) -> Verdict {
     hold((2..=300).contains(&web.containers), number, || {
         format!("is a web of {} containers, expected 2 to 300", web.containers)
     })?;
-    hold((1..=64).contains(&web.workers) && web.workers <= web.joins, number, || {
-        format!(
-            "has {} workers for {} joins, expected 1 to 64 and no more than joins",
-            web.workers, web.joins
-        )
+    check_joins(web.workers, web.joins, &web.types, number)
+}
+
+fn check_rejoin(rejoin: &Rejoin, number: u32) -> Verdict {
+    hold(rejoin.look_every > 0, number, || "never looks (hint: look_every = 1 for each join)".into())?;
+    check_joins(rejoin.workers, rejoin.joins, &rejoin.types, number)
+}
+
+fn check_joins(workers: u32, joins: u32, types: &[NamespaceType], number: u32) -> Verdict {
+    hold((1..=64).contains(&workers) && workers <= joins, number, || {
+        format!("has {workers} workers for {joins} joins, expected 1 to 64 and no more than joins")
     })?;
     let back = |r#type: &NamespaceType| !matches!(r#type, NamespaceType::User | NamespaceType::Pid);
-    hold(!web.types.is_empty() && web.types.iter().all(back), number, || {
-        "is a web of types that cannot be joined back and forth, expected any but `user` and `pid`".into()
+    hold(!types.is_empty() && types.iter().all(back), number, || {
+        "joins types that cannot be joined back and forth, expected any but `user` and `pid`".into()
     })
 }
 

@@ -158,6 +158,9 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
         ),
         ("audit = { enabled = false }", "leaves audit off"),
         ("backlog = { limit = 0 }", "lets 0 records wait"),
+        ("rejoin = { joins = 9, workers = 1, types = [\"pid\"] }", "back and forth"),
+        ("rejoin = { joins = 9, workers = 10, types = [\"uts\"] }", "10 workers for 9 joins"),
+        ("rejoin = { joins = 9, workers = 1, types = [\"uts\"], look_every = 0 }", "never looks"),
         (
             "spawn = { call = \"fork\", inside = [{ backlog = { limit = 9 } }] }",
             "step 2 is for the outermost list",

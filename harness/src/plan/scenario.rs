@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 25] = [
+pub const EMBEDDED: [(&str, &str); 26] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -24,6 +24,7 @@ pub const EMBEDDED: [(&str, &str); 25] = [
     ("kept", include_str!("scenarios/kept.toml")),
     ("deep-tree", include_str!("scenarios/deep-tree.toml")),
     ("join-web", include_str!("scenarios/join-web.toml")),
+    ("rejoin", include_str!("scenarios/rejoin.toml")),
     ("rollover", include_str!("scenarios/rollover.toml")),
     ("reincarnation", include_str!("scenarios/reincarnation.toml")),
     ("refused", include_str!("scenarios/refused.toml")),
@@ -44,7 +45,7 @@ pub const EMBEDDED: [(&str, &str); 25] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 22;
+const DEFAULTS: usize = 23;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -205,7 +206,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rollover, reincarnation, refused, filters, exec, throttled, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rejoin, rollover, reincarnation, refused, filters, exec, throttled, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
             ),
             "{message}"
         );

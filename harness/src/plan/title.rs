@@ -42,6 +42,7 @@ pub fn title(step: &Step) -> String {
         Step::Census {} => "census".to_owned(),
         Step::Meddle(how) => format!("meddle: {how:?}"),
         Step::Splat(splat) => format!("splat {splat:?}"),
+        Step::Rejoin(rejoin) => words(&format!("{} joins of the own", rejoin.joins), &rejoin.types),
         Step::Backlog { limit } => format!("backlog of {limit} records"),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),

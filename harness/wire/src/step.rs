@@ -90,6 +90,8 @@ pub enum Step {
     /// So many records may wait for their reader (`audit_backlog_limit`) from here on, to the end of the run or the next such step: whoever logs and can
     /// wait then waits for room, and nothing is lost.
     Backlog { limit: u32 },
+    /// Moves at the highest rate: tasks join the namespaces that they are in already.
+    Rejoin(Rejoin),
 }
 
 impl Step {
@@ -406,6 +408,19 @@ pub struct Web {
     /// One join in so many (by chance) is followed by an event, by a syscall.
     #[serde(default)]
     pub probe_every: u32,
+}
+
+/// See [`Step::Rejoin`]: `workers` make so many setns in all, each of one type, in turns, by a file of nsfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rejoin {
+    pub joins: u32,
+    pub workers: u32,
+    /// As for a [`Web`].
+    pub types: Vec<NamespaceType>,
+    /// After one join in so many the task reads its namespaces in /proc; of the others it tells that they were made.
+    #[serde(default = "each")]
+    pub look_every: u32,
 }
 
 /// See [`Step::Trace`]. The event is the tracer's, whichever set the other one is in.

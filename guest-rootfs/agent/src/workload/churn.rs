@@ -138,7 +138,7 @@ impl Setting {
 }
 
 fn work(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), StepError> {
-    stay_on_one_cpu(worker).map_err(StepError::call("sched_setaffinity"))?;
+    workers::stay_on_one_cpu(worker).map_err(StepError::call("sched_setaffinity"))?;
     let mut batch = Batch::new();
     task.batch = Some(NonNull::from(&mut batch));
     let result = make_containers(task, churn, worker);
@@ -163,23 +163,6 @@ fn make_containers(task: &mut Task, churn: &Churn, worker: u32) -> Result<(), St
     // Each worker sees every wrap that it does not sleep through, so the largest count is the nearest to the truth.
     task.stage.shared.rollovers.fetch_max(rollovers, Ordering::Relaxed);
     Ok(())
-}
-
-/// Keeps a worker, and what it makes, on one of the CPUs. A worker and its container wait for each other all the time:
-/// across CPUs every such wait is an interrupt, which an emulated machine on a busy host pays for with most of its time
-/// (five times as long was seen). Workers still run beside each other; children that start on another CPU than their
-/// maker's are the other scenarios' part.
-fn stay_on_one_cpu(worker: u32) -> io::Result<()> {
-    // SAFETY: all-zero is a valid set of CPUs, and both calls stay within its size.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        inherited::check(libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed).into())?;
-        let cpus: Vec<usize> =
-            (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &allowed)).collect();
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpus[worker as usize % cpus.len()], &mut one);
-        inherited::check(libc::sched_setaffinity(0, size_of_val(&one), &raw const one).into()).map(drop)
-    }
 }
 
 /// Makes a container and sees it off. Gives its pid.

@@ -5,7 +5,7 @@
 //! done by a *stage*: a plain fork of the main task, single-threaded whatever the main task is, and gone before
 //! the next control step. Everything else descends from a stage.
 //!
-//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
+//! - [`task`]: a task and its walk through steps; [`spawn`], [`nest`], [`churn`], [`web`], [`workers`]: making tasks; [`rejoin`]: numbers at the highest rate; [`death`], [`pipe`], [`interrupt`]: their ends; [`moves`], [`exec`]: moving;
 //!   [`pin`]: keeping.
 //! - [`probe`], [`uring`], [`packet`]: events with a token; [`privilege`], [`cgroup`]: surroundings.
 //! - [`no_memory`]: calls without memory. [`meddle`]: what loses records on purpose. [`splat`]: a kernel that is broken on purpose. [`onlooker`]: what one task sees of all others. [`census`], [`inherited`], [`shared`]: what a task knows wherever it is; [`trampoline`]: raw system calls.
@@ -29,6 +29,7 @@ mod pipe;
 mod privilege;
 mod probe;
 mod random;
+mod rejoin;
 mod shared;
 mod spawn;
 mod splat;

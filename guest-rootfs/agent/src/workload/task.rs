@@ -21,7 +21,7 @@ use super::{
     packet::datagram,
     pin,
     pipe::ControlLine,
-    privilege, probe,
+    privilege, probe, rejoin,
     shared::Shared,
     spawn::{self, Label},
     splat, trace, web,
@@ -224,6 +224,7 @@ impl Task {
             Step::NoMemory(step) => no_memory::step(self, step),
             Step::Census {} => onlooker::step(self),
             Step::Splat(splat) => splat::step(*splat),
+            Step::Rejoin(rejoin) => rejoin::step(self, rejoin),
             Step::Every(_) => Err(StepError::Scenario("`every` is for the host to write out")),
             Step::Absent(_) => Ok(()),
         }
