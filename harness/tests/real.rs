@@ -39,9 +39,17 @@ fn a_run_passes_under_every_perturbation() {
         let summary = summary(out.path());
         let smoke = scenario(&summary, "smoke");
         assert_eq!(smoke["snapshot"]["state"], "match", "{perturbation}: {smoke:#}");
-        let command = fs::read_to_string(out.path().join("latest/6.12/smoke/qemu.cmd")).unwrap();
-        let wanted = perturbation.icount.or(perturbation.parameter).unwrap_or("-accel");
-        assert!(command.contains(wanted), "{perturbation}: {command}");
+        let artifacts = out.path().join("latest/6.12/smoke");
+        let command = fs::read_to_string(artifacts.join("qemu.cmd")).unwrap();
+        let vcpus = format!("-smp {} ", perturbation.vcpus.unwrap_or(2));
+        for wanted in [Some(&*vcpus), perturbation.icount, perturbation.parameter].into_iter().flatten() {
+            assert!(command.contains(wanted), "{perturbation}: no {wanted} in {command}");
+        }
+        // What the kernel itself says, when all that the agent sets is set.
+        let ledger = expect(0, out.path(), &["check", artifacts.to_str().unwrap(), "--ledger"]);
+        let backlog = if perturbation.name() == "backlog-64" { 64 } else { 8192 };
+        let told = format!("\"backlog_limit\":{backlog},");
+        assert_eq!(text(&ledger.stdout).matches(&told).count(), 2, "{perturbation}");
     }
 }
 

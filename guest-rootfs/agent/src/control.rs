@@ -46,11 +46,12 @@ pub trait AuditControl {
     /// What the kernel answers.
     fn set_enabled(&self, on: bool) -> io::Result<()>;
 
-    /// Lets so many records wait for their reader. The ledger need not know: nothing is lost by it as long as those who log wait for room.
+    /// Lets so many records wait for their reader, or as many as at boot. The ledger need not know: nothing is lost by it as long as those who log
+    /// wait for room.
     ///
     /// # Errors
     /// What the kernel answers.
-    fn set_backlog(&self, limit: u32) -> io::Result<()>;
+    fn set_backlog(&self, limit: Option<u32>) -> io::Result<()>;
 
     /// Stops being the audit daemon, or is it again.
     ///
@@ -66,6 +67,8 @@ pub struct AuditController {
     ledger: Ledger,
     socket: AuditSocket,
     enabled: Cell<bool>,
+    /// The backlog limit of the boot, once it has been changed.
+    backlog: Cell<Option<u32>>,
 }
 
 impl AuditController {
@@ -75,7 +78,13 @@ impl AuditController {
     /// If the kernel has no audit.
     pub fn new(connection: Connection, ledger: Ledger) -> io::Result<Self> {
         let socket = AuditSocket::open()?;
-        Ok(Self { connection: RefCell::new(connection), ledger, socket, enabled: Cell::new(true) })
+        Ok(Self {
+            connection: RefCell::new(connection),
+            ledger,
+            socket,
+            enabled: Cell::new(true),
+            backlog: Cell::new(None),
+        })
     }
 
     /// Passes a message on to the host.
@@ -172,8 +181,13 @@ impl AuditControl for AuditController {
         self.tell_rule(rule, false)
     }
 
-    fn set_backlog(&self, limit: u32) -> io::Result<()> {
-        self.socket.set(Setting::BacklogLimit(limit))
+    fn set_backlog(&self, limit: Option<u32>) -> io::Result<()> {
+        let before = match self.backlog.get() {
+            Some(before) => before,
+            None => self.socket.status()?.backlog_limit,
+        };
+        self.backlog.set(Some(before));
+        self.socket.set(Setting::BacklogLimit(limit.unwrap_or(before)))
     }
 
     fn be_daemon(&self, on: bool) -> io::Result<()> {

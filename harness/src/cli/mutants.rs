@@ -15,7 +15,7 @@ use nstrail::{
     process::Sandbox,
     report::{
         escape::{lines, one_line},
-        mutants::{MutantSummary, measured, text},
+        mutants::{Class, MutantSummary, measured, text},
     },
     run::{
         execute::RunConfig,
@@ -135,7 +135,12 @@ pub fn mutants(context: &Context, args: &MutantsArgs) -> Ending {
                 Outcome::Passed if args.measure.is_some() => {
                     Ending::Said(0, "passed: all runs were made".to_owned())
                 }
-                Outcome::Passed => Ending::Said(0, "passed: every mutant was killed".to_owned()),
+                Outcome::Passed => {
+                    let idle = summary.mutants.iter().filter(|mutant| mutant.class == Class::NotRun).count();
+                    let rest =
+                        if idle > 0 { format!(" ({idle} cannot be in this kernel)") } else { String::new() };
+                    Ending::Said(0, format!("passed: every mutant that was tried was killed{rest}"))
+                }
                 outcome => Ending::Verdict(outcome),
             }
         }

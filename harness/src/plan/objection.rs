@@ -7,7 +7,7 @@
 use nstrail_wire::{
     fact::ProbeKind,
     namespace::NamespaceType,
-    rule::{Rule, RuleField, RuleList},
+    rule::{Rule, RuleAction, RuleCall, RuleField, RuleList},
     scenario::{Scenario, numbered, size},
     step::{
         Churn, Death, EveryCall, Exec, Fault, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Rejoin, Repeat,
@@ -32,14 +32,18 @@ type Verdict = Result<(), Objection>;
 /// # Errors
 /// That step, and why.
 pub fn check(scenario: &Scenario) -> Verdict {
-    let mut outermost = Outermost { rules: Vec::new(), audit: true };
+    let mut outermost = Outermost { rules: Vec::new(), renames: Vec::new(), audit: true, tight: false };
     let mut place = Place::default();
     for (number, step) in numbered(&scenario.steps, 0) {
         if step.is_control() {
             outermost.check(step, number)?;
             if !matches!(step, Step::Audit { .. }) {
                 // The stage that knew them is gone.
-                place = Place::default();
+                place = Place {
+                    tight: outermost.tight,
+                    renames_logged: !outermost.renames.is_empty(),
+                    ..Place::default()
+                };
             }
         } else {
             place.check(step, number)?;
@@ -101,7 +105,11 @@ fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {
 /// What the agent's main task has done so far.
 struct Outermost {
     rules: Vec<String>,
+    /// Those of them that log a rename.
+    renames: Vec<String>,
     audit: bool,
+    /// Few records may wait.
+    tight: bool,
 }
 
 impl Outermost {
@@ -111,9 +119,15 @@ impl Outermost {
                 hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
             }
             Step::Meddle(_) => hold(self.audit, number, || "meddles with audit while it is off".into()),
-            Step::Backlog { limit } => hold((1..=1 << 20).contains(limit), number, || {
-                format!("lets {limit} records wait, expected 1 to 1048576 (hint: 0 would be no limit at all)")
-            }),
+            Step::Backlog { limit } => {
+                self.tight = limit.is_some();
+                let limit = limit.unwrap_or(1);
+                hold((1..=1 << 20).contains(&limit), number, || {
+                    format!(
+                        "lets {limit} records wait, expected 1 to 1048576 (hint: 0 would be no limit at all)"
+                    )
+                })
+            }
             Step::Audit { enabled } => {
                 self.audit = *enabled;
                 Ok(())
@@ -124,11 +138,16 @@ impl Outermost {
                     format!("adds rule `{key}`, which stands already")
                 })?;
                 self.rules.push(key.clone());
+                let named = rule.calls.is_empty() || rule.calls.contains(&RuleCall::Rename);
+                if rule.list == RuleList::Exit && rule.action == RuleAction::Always && named {
+                    self.renames.push(key.clone());
+                }
                 check_rule(rule, number)
             }
             Step::Rule(RuleStep::Remove(key)) => {
                 let known = self.rules.len();
                 self.rules.retain(|rule| rule != key);
+                self.renames.retain(|rule| rule != key);
                 hold(self.rules.len() < known, number, || {
                     format!("removes rule `{key}`, which does not stand")
                 })
@@ -183,8 +202,16 @@ struct Place {
     lends_memory: bool,
     /// It is a thread that is to take its maker's place.
     replaces: bool,
-    /// A thread is to take its place.
+    /// The thread that it makes now is to take its place.
     replaced: bool,
+    /// It has given up its capabilities, or is another user.
+    powerless: bool,
+    /// It is another user, who may not write to the root folder.
+    stranger: bool,
+    /// Few records may wait: what is logged where nobody can wait may be lost.
+    tight: bool,
+    /// A rule logs each rename.
+    renames_logged: bool,
     /// Its maker adopts whom it leaves behind.
     adopted: bool,
     /// It is an init: whom it leaves behind dies with it.
@@ -198,7 +225,9 @@ struct Place {
 impl Place {
     fn walk(&mut self, steps: &[Step], first: u32) -> Verdict {
         let last = steps.len().saturating_sub(1);
+        let replaced = self.replaced;
         for (position, (number, step)) in numbered(steps, first).enumerate() {
+            self.replaced = replaced && position == last;
             if let Step::Exec(Exec { expect: None, .. }) = step {
                 hold(position == last, number, || {
                     "is an exec with steps behind it (hint: put them inside)".into()
@@ -219,7 +248,11 @@ impl Place {
             Step::Setns(setns) => self.setns(setns, number),
             Step::Exec(exec) => self.exec(exec, number),
             Step::Probe(kind) => self.probe(*kind, number),
-            Step::DropCapabilities {} | Step::Processes { .. } => Ok(()),
+            Step::Processes { .. } => Ok(()),
+            Step::DropCapabilities {} => {
+                self.powerless = true;
+                Ok(())
+            }
             Step::Census {} => hold(!self.user && !self.pid, number, || {
                 "is a census from inside a user or pid namespace, which has no power over tasks outside of it"
                     .into()
@@ -228,6 +261,7 @@ impl Place {
                 "breaks the kernel from inside a user namespace, which has no power over debugfs".into()
             }),
             Step::Become { uid } => {
+                (self.powerless, self.stranger) = (true, true);
                 hold(*uid != 0, number, || "becomes user 0, which it is (hint: any other uid)".into())
             }
             Step::Limit { .. } => {
@@ -243,7 +277,13 @@ impl Place {
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
             Step::Web(web) => check_web(web, number),
-            Step::Rejoin(rejoin) => check_rejoin(rejoin, number),
+            Step::Rejoin(rejoin) => {
+                hold(!self.user && !self.powerless, number, || {
+                    "joins namespaces from inside a user namespace or without capabilities, which has no power over them"
+                        .into()
+                })?;
+                check_rejoin(rejoin, number)
+            }
             Step::Repeat(repeat) => self.repeat(repeat, number),
             Step::Sysctl { name, value } => check_sysctl(name, *value, number),
             Step::Pin(pin) => self.pin(pin, number),
@@ -263,6 +303,7 @@ impl Place {
                 Ok(())
             }
             Step::Datagram(datagram) => {
+                self.check_packet(number)?;
                 let target = &datagram.target;
                 hold(self.listeners.contains(target), number, || {
                     format!(
@@ -324,6 +365,10 @@ impl Place {
             pid: self.pid || flags.contains(&NamespaceType::Pid),
             net: self.net || flags.contains(&NamespaceType::Net),
             listeners: self.listeners.clone(),
+            powerless: self.powerless && !flags.contains(&NamespaceType::User),
+            stranger: self.stranger,
+            tight: self.tight,
+            renames_logged: self.renames_logged,
             init: flags.contains(&NamespaceType::Pid),
             doomed_with_all: self.doomed_with_all,
             ..Self::default()
@@ -367,23 +412,17 @@ impl Place {
             })?;
         }
         hold(spawn.label.is_none() || !self.doomed || self.doomed_with_all, number, || {
-            "waits for a maker that will be killed (hint: kill a spawn with `pid`, and all below die with it)"
+            "waits for a maker that will be killed or replaced (hint: kill a spawn with `pid`, and all below die with it)"
                 .into()
         })?;
         let ends_in_exec = matches!(spawn.inside.last(), Some(Step::Exec(Exec { expect: None, .. })));
         hold(spawn.death != Death::Exec || !ends_in_exec, number, || {
             "dies of an exec, and its steps end with another one (hint: a spawn inside that exec)".into()
         })?;
-        if spawn.death == Death::Replaced {
-            let execs = |step: Option<&Step>| matches!(step, Some(Step::Exec(Exec { expect: None, .. })));
-            let thread = |step: Option<&Step>| {
-                matches!(step, Some(Step::Spawn(inner)) if inner.with.contains(&SpawnFlag::Thread)
-                    && inner.expect.is_none() && execs(inner.inside.last()))
-            };
-            hold(thread(spawn.inside.last()), number, || {
-                "is to be replaced, so its last step must spawn a thread whose last step is an exec".into()
-            })?;
-        }
+        hold(spawn.death != Death::Replaced || ends_in_replacement(&spawn.inside), number, || {
+            "is to be replaced, so its last step must spawn a thread on every kernel, whose last step is an exec"
+                .into()
+        })?;
         let early = matches!(spawn.death, Death::Kill | Death::Exec | Death::Replaced);
         let mut inside = Self {
             thread,
@@ -392,7 +431,7 @@ impl Place {
             replaces: thread && self.replaced,
             replaced: spawn.death == Death::Replaced,
             doomed: self.doomed_with_all || early,
-            doomed_with_all: self.doomed_with_all || early && pid,
+            doomed_with_all: self.doomed_with_all || early && pid && spawn.death != Death::Replaced,
             ..self.below(&spawn.flags)
         };
         inside.walk(&spawn.inside, number + 1)?;
@@ -452,7 +491,7 @@ impl Place {
         hold((1..=1_000_000).contains(&repeat.times), number, || {
             format!("repeats {} times, expected 1 to 1000000", repeat.times)
         })?;
-        let mut place = self.clone();
+        let mut place = Self { replaced: false, ..self.clone() };
         place.walk(&repeat.inside, number + 1)?;
         // A name would mean another thing each time.
         let same = place.waiting == self.waiting && place.pins == self.pins;
@@ -512,6 +551,15 @@ impl Place {
         hold(!matches!(kind, ProbeKind::Sent | ProbeKind::Received), number, || {
             format!("is a probe {kind:?}, which needs a task to send to (hint: the step `datagram`)")
         })?;
+        if kind.is_packet() {
+            self.check_packet(number)?;
+        }
+        hold(kind != ProbeKind::Rename || self.renames_logged, number, || {
+            "is a probe Rename without a rule that logs it (hint: rule, list exit, action always, calls = [\"rename\"])".into()
+        })?;
+        hold(!(self.stranger && matches!(kind, ProbeKind::Rename | ProbeKind::IoUring)), number, || {
+            format!("is a probe {kind:?} of a user who may not write to the root folder")
+        })?;
         let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange | ProbeKind::Listener);
         hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {
             format!(
@@ -520,6 +568,14 @@ impl Place {
         })?;
         hold(!(self.pid && kind == ProbeKind::ConfigChange), number, || {
             "is a probe ConfigChange outside the initial pid namespace, where audit refuses it".into()
+        })
+    }
+
+    /// What a packet causes is logged where nobody can wait for room.
+    fn check_packet(&self, number: u32) -> Verdict {
+        hold(!self.tight, number, || {
+            "logs a packet while few records may wait: it might be lost, for it cannot wait (hint: `backlog = {}` before)"
+                .into()
         })
     }
 
@@ -542,6 +598,16 @@ impl Place {
         level.walk(&nest.each, number + 1)?;
         level.walk(&nest.inside, number + 1 + size(&nest.each))
     }
+}
+
+/// Whether the last of these steps spawns, whatever the kernel, a thread whose last step is an exec.
+fn ends_in_replacement(steps: &[Step]) -> bool {
+    let Some(Step::Spawn(spawn)) = steps.last() else { return false };
+    let has = |flag| spawn.with.contains(&flag);
+    let everywhere = spawn.expect.is_none() && spawn.since.is_none() && spawn.refused_before.is_none();
+    let execs = matches!(spawn.inside.last(), Some(Step::Exec(Exec { expect: None, .. })));
+    // Nobody would be left to remove a cgroup.
+    has(SpawnFlag::Thread) && !has(SpawnFlag::IntoCgroup) && everywhere && execs
 }
 
 /// Calls and flags that do not go together because one cannot express the other.

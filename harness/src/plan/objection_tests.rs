@@ -159,6 +159,35 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
         ("audit = { enabled = false }", "leaves audit off"),
         ("backlog = { limit = 0 }", "lets 0 records wait"),
         ("rejoin = { joins = 9, workers = 1, types = [\"pid\"] }", "back and forth"),
+        (
+            "spawn = { call = \"clone\", flags = [\"user\"], inside = [{ rejoin = { joins = 9, workers = 1, types = [\"uts\"] } }] }",
+            "no power over them",
+        ),
+        (
+            "spawn = { call = \"fork\", inside = [{ drop_capabilities = {} }, { spawn = { call = \"fork\", inside = [{ rejoin = { joins = 9, workers = 1, types = [\"uts\"] } }] } }] }",
+            "no power over them",
+        ),
+        (
+            "backlog = { limit = 9 }\n[[step]]\nspawn = { call = \"fork\", inside = [{ probe = \"packet\" }] }",
+            "cannot wait",
+        ),
+        ("spawn = { call = \"fork\", inside = [{ probe = \"rename\" }] }", "without a rule that logs it"),
+        (
+            "rule = { add = { key = \"a\", list = \"exit\", action = \"always\", calls = [\"rename\"] } }\n[[step]]\n\
+             spawn = { call = \"fork\", inside = [{ become = { uid = 9 } }, { probe = \"rename\" }] }",
+            "may not write",
+        ),
+        (
+            "spawn = { call = \"fork\", death = \"replaced\", inside = [\
+             { spawn = { call = \"clone\", with = [\"vm\", \"sighand\", \"thread\"], inside = [{ exec = {} }] } }, \
+             { spawn = { call = \"clone\", with = [\"vm\", \"sighand\", \"thread\"], inside = [{ exec = {} }] } }] }",
+            "step 3 is an exec in a task",
+        ),
+        (
+            "spawn = { call = \"fork\", death = \"replaced\", inside = [\
+             { spawn = { call = \"clone\", with = [\"vm\", \"sighand\", \"thread\"], since = \"6.3\", inside = [{ exec = {} }] } }] }",
+            "on every kernel",
+        ),
         ("rejoin = { joins = 9, workers = 10, types = [\"uts\"] }", "10 workers for 9 joins"),
         ("rejoin = { joins = 9, workers = 1, types = [\"uts\"], look_every = 0 }", "never looks"),
         (
@@ -174,11 +203,11 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
         ("nest = { depth = 3, call = \"clone\", flags = [\"pid\"], death = \"exec\" }", "death Exec"),
         (
             "spawn = { call = \"fork\", death = \"replaced\" }",
-            "must spawn a thread whose last step is an exec",
+            "must spawn a thread on every kernel",
         ),
         (
             "spawn = { call = \"fork\", death = \"replaced\", inside = [{ spawn = { call = \"clone\", with = [\"vm\"], inside = [{ exec = {} }] } }] }",
-            "must spawn a thread whose last step is an exec",
+            "must spawn a thread on every kernel",
         ),
         (
             "spawn = { call = \"fork\", inside = [{ spawn = { call = \"clone\", with = [\"vm\", \"sighand\", \"thread\"], inside = [{ exec = {} }] } }] }",

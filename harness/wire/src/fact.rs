@@ -144,7 +144,7 @@ pub enum ProbeKind {
     Packet,
     /// URINGOP (1336): `pid=` is the actor's. The PATH records of an io_uring worker have no names to carry a token.
     IoUring,
-    /// ANOM_ABEND (1701) of a child that dies by SIGSEGV: `sig=11`, `pid=` is the actor's.
+    /// ANOM_ABEND (1701) of a child that dies by SIGSEGV, or of a task that an execve kills: `sig=11`, `pid=` is the actor's.
     Abend,
     /// As [`ProbeKind::Packet`], logged by a rule of nftables instead of one of iptables.
     NftPacket,

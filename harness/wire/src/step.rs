@@ -3,7 +3,7 @@
 //!
 //! A task walks through its list of steps and then ends. `spawn`, `nest` and `churn` make tasks, with lists
 //! of their own; a maker does nothing else while the task that it made is at work, so that the order of
-//! events is the scenario's and not the scheduler's. Only `churn` runs tasks beside each other.
+//! events is the scenario's and not the scheduler's. Only `churn`, `web` and `rejoin` run tasks beside each other.
 //!
 //! `fence`, `rule`, `audit` and `backlog` are for the outermost list: the agent's main task does them. What stands between two
 //! of them is done by a plain fork of it, which is gone before the next of them begins.
@@ -87,9 +87,12 @@ pub enum Step {
     Meddle(Meddle),
     /// Break the kernel, so that it complains on its console.
     Splat(Splat),
-    /// So many records may wait for their reader (`audit_backlog_limit`) from here on, to the end of the run or the next such step: whoever logs and can
-    /// wait then waits for room, and nothing is lost.
-    Backlog { limit: u32 },
+    /// So many records may wait for their reader (`audit_backlog_limit`) from here on, or as many as at boot: whoever logs and can wait then waits
+    /// for room, and nothing of theirs is lost. What is logged where nobody can wait (a packet) may be.
+    Backlog {
+        #[serde(default)]
+        limit: Option<u32>,
+    },
     /// Moves at the highest rate: tasks join the namespaces that they are in already.
     Rejoin(Rejoin),
 }

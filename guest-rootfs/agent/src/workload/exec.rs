@@ -4,6 +4,7 @@
 //! What the new image must know crosses in a memory file, whose number is its argument.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
     fs::File,
     io::{Read, Seek, Write},
@@ -88,7 +89,7 @@ pub fn step(task: &mut Task, exec: &Exec, number: u32) -> Result<(), StepError> 
 
 /// Executes a file whose segment cannot be mapped, which is the caller's end: told beforehand, like the event of its death. Returns only if
 /// the kernel refuses the file while there is a way back.
-pub fn die(task: &mut Task) -> Result<(), StepError> {
+pub fn die(task: &mut Task) -> Result<Infallible, StepError> {
     let file = memory_file(&unmappable())?;
     let before = task.set;
     let mut after = before;
@@ -128,7 +129,8 @@ pub fn die(task: &mut Task) -> Result<(), StepError> {
     }
 }
 
-/// Whether an execve enters the pending time namespace: since 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm"), Linux 6.3.
+/// Whether an execve enters the pending time namespace: since 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm"), Linux 6.3. Taken from
+/// the version, since whoever looks at it is gone: of an older kernel that has that commit too, this would tell what is not so.
 fn enters_time_namespaces() -> Result<bool, StepError> {
     let mut room = [0; 128];
     let release =

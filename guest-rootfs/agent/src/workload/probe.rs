@@ -77,8 +77,8 @@ fn user_message(token: u64) -> Result<(), StepError> {
 /// Renames a file over another one, and removes what is left.
 fn rename(token: u64) -> Result<(), StepError> {
     let path = |tail: &str| CString::new(format!("/nstrail-rename-{token}{tail}")).unwrap_or_default();
-    let (new, old) = (path("-old"), path(""));
-    for file in [&new, &old] {
+    let (source, target) = (path("-source"), path(""));
+    for file in [&source, &target] {
         let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC;
         // SAFETY: the path is a C string.
         let fd = inherited::check(unsafe { libc::open(file.as_ptr(), flags, 0o600) }.into())
@@ -87,10 +87,10 @@ fn rename(token: u64) -> Result<(), StepError> {
     }
     // The libc may prefer another call of the family, and a rule names one.
     // SAFETY: both paths are C strings.
-    inherited::check(unsafe { libc::syscall(libc::SYS_rename, new.as_ptr(), old.as_ptr()) })
+    inherited::check(unsafe { libc::syscall(libc::SYS_rename, source.as_ptr(), target.as_ptr()) })
         .map_err(StepError::call("rename"))?;
     // SAFETY: the path is a C string.
-    inherited::check(unsafe { libc::unlink(old.as_ptr()) }.into())
+    inherited::check(unsafe { libc::unlink(target.as_ptr()) }.into())
         .map(drop)
         .map_err(StepError::call("unlink"))
 }

@@ -56,7 +56,9 @@ fn join_all(
         let told = task.tell_operation(Call::Setns, flags, flags, outcome);
         task.bare = false;
         told?;
-        hold(&format!("setns {flags:#x} into its own namespace"), errno, None)?;
+        if errno.is_some() {
+            hold(&format!("setns {flags:#x} into its own namespace"), errno, None)?;
+        }
     }
     Ok(())
 }

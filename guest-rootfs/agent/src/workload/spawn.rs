@@ -194,7 +194,10 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
     } else if spawn.death == Death::Exec {
         let body = |child: &mut Task| {
             body(child)?;
-            exec::die(child).map_err(|error| Failed { step: child.step, error })
+            match exec::die(child) {
+                Ok(never) => match never {},
+                Err(error) => Err(Failed { step: child.step, error }),
+            }
         };
         if let Some(made) = make_child(task, &make, Ending::Exit, None, &body, spawn.expect)? {
             see_off(task, &made, &make, Death::Exec)?;

@@ -68,7 +68,7 @@ pub struct Task {
     pub kept: Vec<Kept>,
     /// Tasks that a setns can name.
     pub labels: Vec<Label>,
-    /// It is at a part of a churn that nobody looks at: it reads nothing, and its words wait in the batch, if it has one.
+    /// It is at a part of a churn, or of many joins, that nobody looks at: it reads nothing, and its words wait in the batch, if it has one.
     pub bare: bool,
     /// Of its own, or of the maker that sleeps as long as this task lives and whose memory it shares.
     pub batch: Option<NonNull<Batch>>,

@@ -36,7 +36,7 @@ pub const fn share(whole: u32, workers: u32, worker: u32) -> u32 {
     whole / workers + (worker < whole % workers) as u32
 }
 
-/// Keeps a worker, and what it makes, on one of the CPUs. A worker and its container wait for each other all the time:
+/// Keeps a worker, and what it makes, on one of the CPUs. A worker and a container of its own wait for each other all the time:
 /// across CPUs every such wait is an interrupt, which an emulated machine on a busy host pays for with most of its time
 /// (five times as long was seen). Workers still run beside each other; children that start on another CPU than their
 /// maker's are the other scenarios' part.

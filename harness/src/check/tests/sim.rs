@@ -541,7 +541,7 @@ impl Sim {
                         "arch=c000003e syscall=82 success=yes exit=0 a0=7f a1=7f items=5 ppid=1 pid={pid}"
                     ),
                 );
-                for (item, name) in ["/", "/", "-old", "", ""].iter().enumerate() {
+                for (item, name) in ["/", "/", "-source", "", ""].iter().enumerate() {
                     let name =
                         if item < 2 { (*name).to_owned() } else { format!("/nstrail-rename-{token}{name}") };
                     self.push(1302, serial, format!("item={item} name=\"{name}\" inode=1"));
