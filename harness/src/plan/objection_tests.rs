@@ -201,10 +201,7 @@ fn each_step_that_cannot_work_is_named_with_its_number() {
             "step 2 waits for a maker",
         ),
         ("nest = { depth = 3, call = \"clone\", flags = [\"pid\"], death = \"exec\" }", "death Exec"),
-        (
-            "spawn = { call = \"fork\", death = \"replaced\" }",
-            "must spawn a thread on every kernel",
-        ),
+        ("spawn = { call = \"fork\", death = \"replaced\" }", "must spawn a thread on every kernel"),
         (
             "spawn = { call = \"fork\", death = \"replaced\", inside = [{ spawn = { call = \"clone\", with = [\"vm\"], inside = [{ exec = {} }] } }] }",
             "must spawn a thread on every kernel",
