@@ -1,189 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What no type can say about a scenario: steps that cannot work where they stand.
-//!
-//! The agent would find most of these too, but in a guest, minutes later, and some only as a silence. What the *kernel*
-//! refuses is not objected to: a scenario may expect that.
+//! What the task knows and may that does a step, and what it cannot do there.
 
 use nstrail_wire::{
     fact::ProbeKind,
     namespace::NamespaceType,
-    rule::{Rule, RuleAction, RuleCall, RuleField, RuleList},
-    scenario::{Scenario, numbered, size},
+    scenario::{numbered, size},
     step::{
-        Churn, Death, EveryCall, Exec, Fault, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Rejoin, Repeat,
-        RuleStep, Setns, Spawn, SpawnCall, SpawnFlag, Step, Trace, Unshare, Web,
+        Death, EveryCall, Exec, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Repeat, Setns, Spawn,
+        SpawnCall, SpawnFlag, Step, Trace, Unshare,
     },
 };
-use thiserror::Error;
 
-/// A step that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("step {step} {reason}")]
-pub struct Objection {
-    /// Its preorder number, from 0.
-    pub step: u32,
-    pub reason: String,
-}
-
-type Verdict = Result<(), Objection>;
-
-/// The first step that cannot work.
-///
-/// # Errors
-/// That step, and why.
-pub fn check(scenario: &Scenario) -> Verdict {
-    let mut outermost = Outermost { rules: Vec::new(), renames: Vec::new(), audit: true, tight: false };
-    let mut place = Place::default();
-    for (number, step) in numbered(&scenario.steps, 0) {
-        if step.is_control() {
-            outermost.check(step, number)?;
-            if !matches!(step, Step::Audit { .. }) {
-                // The stage that knew them is gone.
-                place = Place {
-                    tight: outermost.tight,
-                    renames_logged: !outermost.renames.is_empty(),
-                    ..Place::default()
-                };
-            }
-        } else {
-            place.check(step, number)?;
-        }
-    }
-    let end = size(&scenario.steps).saturating_sub(1);
-    hold(outermost.audit, end, || "leaves audit off, and a run ends with a marker in the log".into())?;
-    hold(outermost.rules.is_empty(), end, || {
-        format!("leaves rule `{}` standing", outermost.rules.join("`, `"))
-    })
-}
-
-/// Steps that all `every` together may be written out to.
-const WRITTEN_OUT: u64 = 1 << 16;
-
-/// The first `every` that cannot be written out. Numbers are those before that.
-///
-/// # Errors
-/// That step, and why.
-pub fn check_every(scenario: &Scenario) -> Verdict {
-    let steps = written_out(&scenario.steps);
-    for (number, step) in (0..).zip(scenario.preorder()) {
-        let Step::Every(every) = step else { continue };
-        let (call, types) = (every.call, &every.types);
-        hold((1..=8).contains(&types.len()), number, || {
-            format!("is `every` set of {} types, expected 1 to 8", types.len())
-        })?;
-        hold((call == EveryCall::Setns) == every.target.is_some(), number, || {
-            "is `every` with a target that is not joined, or a setns without one".into()
-        })?;
-        hold(steps <= WRITTEN_OUT, number, || {
-            format!("is `every` in a scenario of more than {WRITTEN_OUT} steps, once it is written out")
-        })?;
-    }
-    Ok(())
-}
-
-/// How many steps these are when each `every` is written out.
-fn written_out(steps: &[Step]) -> u64 {
-    let of = |step: &Step| {
-        let inside = step.parts().into_iter().map(written_out).fold(1, u64::saturating_add);
-        match step {
-            Step::Every(every) => {
-                // A move is a step of its own inside the spawn.
-                let moves = matches!(every.call, EveryCall::Unshare | EveryCall::Setns);
-                let sets = (1_u64 << every.types.len().min(8)) - 1;
-                inside.saturating_add(u64::from(moves)).saturating_mul(sets)
-            }
-            _ => inside,
-        }
-    };
-    steps.iter().map(of).fold(0, u64::saturating_add)
-}
-
-fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(Objection { step, reason: reason() }) }
-}
-
-/// What the agent's main task has done so far.
-struct Outermost {
-    rules: Vec<String>,
-    /// Those of them that log a rename.
-    renames: Vec<String>,
-    audit: bool,
-    /// Few records may wait.
-    tight: bool,
-}
-
-impl Outermost {
-    fn check(&mut self, step: &Step, number: u32) -> Verdict {
-        match step {
-            Step::Fence {} => {
-                hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
-            }
-            Step::Meddle(_) => hold(self.audit, number, || "meddles with audit while it is off".into()),
-            Step::Backlog { limit } => {
-                self.tight = limit.is_some();
-                let limit = limit.unwrap_or(1);
-                hold((1..=1 << 20).contains(&limit), number, || {
-                    format!(
-                        "lets {limit} records wait, expected 1 to 1048576 (hint: 0 would be no limit at all)"
-                    )
-                })
-            }
-            Step::Audit { enabled } => {
-                self.audit = *enabled;
-                Ok(())
-            }
-            Step::Rule(RuleStep::Add(rule)) => {
-                let key = &rule.key;
-                hold(!self.rules.contains(key), number, || {
-                    format!("adds rule `{key}`, which stands already")
-                })?;
-                self.rules.push(key.clone());
-                let named = rule.calls.is_empty() || rule.calls.contains(&RuleCall::Rename);
-                if rule.list == RuleList::Exit && rule.action == RuleAction::Always && named {
-                    self.renames.push(key.clone());
-                }
-                check_rule(rule, number)
-            }
-            Step::Rule(RuleStep::Remove(key)) => {
-                let known = self.rules.len();
-                self.rules.retain(|rule| rule != key);
-                self.renames.retain(|rule| rule != key);
-                hold(self.rules.len() < known, number, || {
-                    format!("removes rule `{key}`, which does not stand")
-                })
-            }
-            Step::Absent(_) => {
-                hold(false, number, || "is `absent`, which only nstrail itself writes (hint: `since`)".into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn check_rule(rule: &Rule, number: u32) -> Verdict {
-    let key = &rule.key;
-    for call in &rule.calls {
-        hold(call.list() == rule.list, number, || {
-            format!("adds rule `{key}` for {call:?}, which belongs into list {:?}", call.list())
-        })?;
-    }
-    for field in &rule.fields {
-        let list = match field {
-            RuleField::A0(_) | RuleField::A2(_) => RuleList::Exit,
-            RuleField::RecordType(_) => RuleList::Exclude,
-        };
-        hold(list == rule.list, number, || {
-            format!("adds rule `{key}` with {field:?}, which belongs into list {list:?}")
-        })?;
-    }
-    hold(rule.list != RuleList::Exclude || !rule.fields.is_empty(), number, || {
-        format!("adds rule `{key}`, which would exclude every record, fences too")
-    })
-}
+use super::{
+    Verdict,
+    fields::{check_call, check_churn, check_rejoin, check_sysctl, check_time, check_web},
+    hold,
+};
 
 /// What is known of the task that does a step.
 #[derive(Clone, Debug, Default)]
-struct Place {
+pub(super) struct Place {
     /// Labels that a setns can name.
     labels: Vec<String>,
     /// Labels of children that wait.
@@ -223,6 +59,11 @@ struct Place {
 }
 
 impl Place {
+    /// That of a plain fork of the agent's main task, while few records may wait or not, and a rule logs renames or none does.
+    pub(super) fn outermost(tight: bool, renames_logged: bool) -> Self {
+        Self { tight, renames_logged, ..Self::default() }
+    }
+
     fn walk(&mut self, steps: &[Step], first: u32) -> Verdict {
         let last = steps.len().saturating_sub(1);
         let replaced = self.replaced;
@@ -238,7 +79,7 @@ impl Place {
         Ok(())
     }
 
-    fn check(&mut self, step: &Step, number: u32) -> Verdict {
+    pub(super) fn check(&mut self, step: &Step, number: u32) -> Verdict {
         match step {
             Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) | Step::Backlog { .. } => {
                 hold(false, number, || "is for the outermost list (fence, rule, audit, backlog)".into())
@@ -609,115 +450,3 @@ fn ends_in_replacement(steps: &[Step]) -> bool {
     // Nobody would be left to remove a cgroup.
     has(SpawnFlag::Thread) && !has(SpawnFlag::IntoCgroup) && everywhere && execs
 }
-
-/// Calls and flags that do not go together because one cannot express the other.
-fn check_call(spawn: &Spawn, number: u32) -> Verdict {
-    let has = |flag| spawn.with.contains(&flag);
-    let bare = matches!(spawn.call, SpawnCall::Fork | SpawnCall::Vfork);
-    hold(!bare || spawn.flags.is_empty() && spawn.with.is_empty(), number, || {
-        format!(
-            "passes flags to {:?}, which takes none (hint: clone, with `vm` and `vfork` for a vfork)",
-            spawn.call
-        )
-    })?;
-    let clone3 = spawn.call == SpawnCall::Clone3;
-    check_time(clone3, &spawn.flags, number)?;
-    hold(clone3 || !has(SpawnFlag::IntoCgroup), number, || {
-        "passes `into_cgroup` to another call than clone3".into()
-    })?;
-    hold(!has(SpawnFlag::EmptyMntns) || clone3 && spawn.flags.contains(&NamespaceType::Mnt), number, || {
-        "passes `empty_mntns` to another call than clone3, or without `mnt`".into()
-    })?;
-    let fits = match spawn.fault {
-        None => true,
-        Some(Fault::PidfdPointer) => has(SpawnFlag::Pidfd),
-        Some(Fault::Cgroup | Fault::FullCgroup) => clone3 && has(SpawnFlag::IntoCgroup),
-        Some(Fault::Args | Fault::TakenPid | Fault::ExitSignal) => clone3,
-    };
-    hold(fits, number, || {
-        format!("has the fault {:?}, which its call or flags have no argument for", spawn.fault)
-    })?;
-    hold(!has(SpawnFlag::Thread) || !has(SpawnFlag::Pidfd), number, || {
-        "asks for a pidfd of a thread, which 6.12 and older refuse".into()
-    })
-}
-
-/// clone(2) takes the exit signal in the lowest byte of its flags, and CLONE_NEWTIME lies there.
-fn check_time(has_room: bool, flags: &[NamespaceType], number: u32) -> Verdict {
-    hold(has_room || !flags.contains(&NamespaceType::Time), number, || {
-        "passes `time` to clone, where its bit is part of the exit signal (hint: clone3 or unshare)".into()
-    })
-}
-
-fn check_web(web: &Web, number: u32) -> Verdict {
-    hold((2..=300).contains(&web.containers), number, || {
-        format!("is a web of {} containers, expected 2 to 300", web.containers)
-    })?;
-    check_joins(web.workers, web.joins, &web.types, number)
-}
-
-fn check_rejoin(rejoin: &Rejoin, number: u32) -> Verdict {
-    hold(rejoin.look_every > 0, number, || "never looks (hint: look_every = 1 for each join)".into())?;
-    check_joins(rejoin.workers, rejoin.joins, &rejoin.types, number)
-}
-
-fn check_joins(workers: u32, joins: u32, types: &[NamespaceType], number: u32) -> Verdict {
-    hold((1..=64).contains(&workers) && workers <= joins, number, || {
-        format!("has {workers} workers for {joins} joins, expected 1 to 64 and no more than joins")
-    })?;
-    let back = |r#type: &NamespaceType| !matches!(r#type, NamespaceType::User | NamespaceType::Pid);
-    hold(!types.is_empty() && types.iter().all(back), number, || {
-        "joins types that cannot be joined back and forth, expected any but `user` and `pid`".into()
-    })
-}
-
-fn check_sysctl(name: &str, value: u32, number: u32) -> Verdict {
-    hold(name == "kernel.pid_max" && (301..=4_194_304).contains(&value), number, || {
-        format!("sets {name} to {value}, expected kernel.pid_max, 301 to 4194304")
-    })
-}
-
-fn check_churn(churn: &Churn, number: u32) -> Verdict {
-    hold((1..=64).contains(&churn.workers) && churn.workers <= churn.containers, number, || {
-        format!(
-            "has {} workers for {} containers, expected 1 to 64 and no more than containers",
-            churn.workers, churn.containers
-        )
-    })?;
-    // RESERVED_PIDS is 300: below, a wrap never comes back to.
-    let least = 301 + 16 * churn.workers;
-    hold((least..=4_194_304).contains(&churn.pid_max), number, || {
-        format!("sets kernel.pid_max to {}, expected {least} to 4194304", churn.pid_max)
-    })?;
-    hold(!churn.kinds.is_empty(), number, || "has no kinds".into())?;
-    let everywhere = |kind: &ProbeKind| matches!(kind, ProbeKind::Syscall | ProbeKind::Seccomp);
-    hold(churn.probes.iter().all(everywhere), number, || {
-        "has probes that not every container can cause (hint: syscall and seccomp)".into()
-    })?;
-    hold(churn.probe_every == 0 || !churn.probes.is_empty(), number, || {
-        "is to probe, but has no probes".into()
-    })?;
-    hold(!churn.vfork || churn.kill_every == 0, number, || {
-        "kills containers that their maker waits for (hint: kill_every = 0 with vfork)".into()
-    })?;
-    // timens_on_fork() would change the clocks of memory that the maker uses, too; since 6.3 it leaves the child where it was.
-    hold(
-        !churn.vfork || !churn.kinds.iter().flatten().any(|kind| *kind == NamespaceType::Time),
-        number,
-        || {
-            "has time namespaces, which need memory of their own (hint: no kind with `time` with vfork)"
-                .into()
-        },
-    )?;
-    hold(churn.look_every > 0, number, || {
-        "has nobody look (hint: look_every = 1 for each container)".into()
-    })?;
-    hold(!(churn.apart && churn.vfork), number, || {
-        "has containers apart from a maker that sleeps as long as they live: apart or vfork".into()
-    })?;
-    hold(churn.seconds != Some(0), number, || "ends after 0 seconds, expected 1 or more".into())
-}
-
-#[cfg(test)]
-#[path = "objection_tests.rs"]
-mod tests;

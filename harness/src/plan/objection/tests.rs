@@ -3,6 +3,12 @@
 
 use std::path::Path;
 
+use nstrail_wire::{
+    fact::ProbeKind,
+    namespace::NamespaceType,
+    step::{JoinBy, Spawn, SpawnCall},
+};
+
 use super::*;
 use crate::plan::scenario::{EMBEDDED, parse};
 
