@@ -123,7 +123,8 @@ impl Core {
     /// The child's Start is judged without its maker's word.
     pub fn force_birth(&mut self, id: ActorId) {
         let maker = self.ledger.actors.get(&id).and_then(|actor| actor.maker);
-        let maker = maker.and_then(|maker| self.ledger.actors.get(&maker));
+        // One that is known by the word of others alone has said nothing of where it is.
+        let maker = maker.and_then(|maker| self.ledger.actors.get(&maker)).filter(|maker| maker.start_told);
         let (hold, pid, tid) =
             maker.map_or((Hold::Unknown, 0, 0), |maker| (maker.hold, maker.pid, maker.tid));
         if let Hold::Set(set) = hold
