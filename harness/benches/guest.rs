@@ -69,7 +69,7 @@ struct Ledger {
     /// Median of the pairs' ratios: the machine's speed drifts by more than the ledger costs, less so within a pair.
     ratio: f64,
     pairs: Vec<String>,
-    /// Of what the guest executes, by `-icount`: nothing but the guest itself goes into it.
+    /// Of what the guest executes, by `-icount`: nothing of the host goes into it; the guest's idle waits do, as time that its clock skips.
     instructions: f64,
 }
 

@@ -137,8 +137,7 @@ pub fn mutants(context: &Context, args: &MutantsArgs) -> Ending {
                 }
                 Outcome::Passed => {
                     let idle = summary.mutants.iter().filter(|mutant| mutant.class == Class::NotRun).count();
-                    let rest =
-                        if idle > 0 { format!(" ({idle} cannot be in this kernel)") } else { String::new() };
+                    let rest = if idle > 0 { format!(" ({idle} not run)") } else { String::new() };
                     Ending::Said(0, format!("passed: every mutant that was tried was killed{rest}"))
                 }
                 outcome => Ending::Verdict(outcome),
