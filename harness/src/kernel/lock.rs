@@ -31,7 +31,7 @@ pub enum LockError {
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -45,7 +45,7 @@ impl Lock {
         let mut tries = 0_u64;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => return Ok(Lock { file }),
                 Err(TryLockError::Error(source)) => return Err(error(source)),
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -70,10 +70,17 @@ impl Lock {
         let error = |source| LockError::File { path: path.to_owned(), source };
         let file = open(path).map_err(error)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(error(source)),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do: a child that another thread is just making holds it open, too, until it executes.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -82,4 +89,21 @@ fn open(path: &Path) -> io::Result<File> {
         std::fs::create_dir_all(parent)?;
     }
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_is_free_whoever_still_has_its_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = Lock::try_take(&path).unwrap().unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(lock);
+        assert!(Lock::try_take(&path).unwrap().is_some());
+        drop(copy);
+    }
 }
