@@ -167,7 +167,7 @@ fn every_fault_of_a_machine_has_its_verdict() {
         ("speaks-once-on-the-console", 6, &["no sign of life for 2 s"], 12.0),
         ("ignores-quit", 6, &["no sign of life for 2 s"], 12.0),
         ("hangs-at-power-off", 10, &["not proven"], 12.0),
-        ("chatters", 6, &["wall clock limit of 5 s"], 15.0),
+        ("chatters", 6, &["wall clock limit of 5 s, with ", " s of CPU time"], 15.0),
         ("panics-and-hangs", 5, &["the kernel panicked"], 10.0),
         ("panics-without-end", 5, &["the kernel panicked"], 10.0),
         ("exits-in-the-middle", 5, &["ended without a last message"], 10.0),

@@ -125,15 +125,26 @@ impl Child {
         self.pidfd.try_clone().map(ExitFd)
     }
 
+    /// CPU time that it has used so far, as far as the kernel can still tell.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = after_name(self.pid)?;
+        // utime and stime, the fourteenth and fifteenth field of /proc/PID/stat (proc_pid_stat(5)); after the name comes the third.
+        let ticks = stat.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>().ok()?;
+        // SAFETY: plain call without pointers.
+        let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+        Some(Duration::from_millis(1000 * ticks / per_second.max(1)))
+    }
+
     /// Whether a signal has stopped it: it lives, and does nothing (`T` in /proc/PID/stat, proc(5)). If it is confined,
     /// it is a child of what confines it.
+    #[must_use]
     pub fn is_stopped(&self) -> bool {
         let mut processes = vec![self.pid];
         while let Some(pid) = processes.pop() {
             let read =
                 |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            // The name may hold anything, brackets too.
-            if read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't'])) {
+            if after_name(pid).is_some_and(|stat| stat.starts_with(['T', 't'])) {
                 return true;
             }
             if self.spec.is_confined() {
@@ -416,6 +427,12 @@ fn read_lines(pipe: PipeReader, mut log: Option<File>, lines: &Sender<String>) {
             return;
         }
     }
+}
+
+/// What /proc/PID/stat says behind the name, which may hold anything, brackets too.
+fn after_name(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
 }
 
 /// Lets a child have a descriptor of ours.

@@ -100,6 +100,18 @@ fn the_end_of_the_starting_thread_does_not_end_the_child() {
 }
 
 #[test]
+fn cpu_time_is_that_of_the_work_and_not_of_the_life() {
+    let busy = sh("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; kill -STOP $$").spawn().unwrap();
+    while !busy.is_stopped() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let used = busy.cpu_time().unwrap();
+    assert!(used > Duration::ZERO && used <= busy.elapsed() + Duration::from_millis(20), "{used:?}");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(busy.cpu_time().unwrap(), used, "stopped, and still at work");
+}
+
+#[test]
 fn files_get_the_output_and_feed_the_error() {
     let dir = tempfile::tempdir().unwrap();
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));

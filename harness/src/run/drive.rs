@@ -214,12 +214,16 @@ fn ending_of(event: VmEvent, machine: &RunningVm) -> GuestEnding {
             GuestEnding::Died { reason: format!("the guest ended without a last message (QEMU: {status})") }
         }
         VmEvent::Broken { reason } => GuestEnding::Broken { reason },
-        VmEvent::WallLimit(limit) => GuestEnding::TimedOut {
-            reason: format!(
-                "still running after the wall clock limit of {} s (hint: --wall)",
-                limit.as_secs()
-            ),
-        },
+        VmEvent::WallLimit(limit) => {
+            let given = machine.cpu_time().map(|time| format!(", with {} s of CPU time", time.as_secs()));
+            GuestEnding::TimedOut {
+                reason: format!(
+                    "still running after the wall clock limit of {} s{} (hint: --wall)",
+                    limit.as_secs(),
+                    given.unwrap_or_default()
+                ),
+            }
+        }
         VmEvent::SilenceLimit(limit) => {
             let why = machine.stopped().map(|who| format!(": {who}")).unwrap_or_default();
             let reason = format!("no sign of life for {} s{why} (hint: --silence)", limit.as_secs());

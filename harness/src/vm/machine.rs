@@ -6,7 +6,7 @@ use std::{
     io::Write as _,
     mem,
     os::{
-        fd::{AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::{
             net::UnixStream,
             process::{CommandExt as _, ExitStatusExt as _},
@@ -78,7 +78,7 @@ pub fn launch(spec: &VmSpec) -> Result<RunningVm, BootFailure> {
     control.set_write_timeout(Some(SEND_LIMIT)).map_err(BootFailure::Channel)?;
     let ends = [console_end, qmp_end, control_end, audit_end].map(OwnedFd::from);
     let share = daemon.as_ref().map(virtiofs::Daemon::client);
-    let fds = [&ends[0], &ends[1], &ends[2], &ends[3]].map(|end| end.as_raw_fd());
+    let fds = [&ends[0], &ends[1], &ends[2], &ends[3]].map(AsRawFd::as_raw_fd);
     let arguments = qemu::arguments(
         spec,
         tsc_khz,
@@ -283,6 +283,12 @@ impl RunningVm {
         }
         let daemon = self.daemon.as_ref().is_some_and(virtiofs::Daemon::is_stopped);
         daemon.then_some("the virtiofs daemon is stopped by a signal")
+    }
+
+    /// CPU time that QEMU has used so far: much less than its vCPUs had time for says that the host was busy with something else.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.qemu.cpu_time()
     }
 
     /// Ends the machine: an orderly quit, then SIGKILL of what is left. Gives the splats that nobody
