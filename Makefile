@@ -6,7 +6,7 @@ NSTRAIL := target/release/nstrail
 # Anything for `nstrail run`: make run ARGS="smoke --vcpus 1"
 ARGS ?=
 
-.PHONY: run matrix matrix-debug each-patch releases splats test fuzz bench lint setup setup-dev setup-fuzz release clean
+.PHONY: run matrix matrix-debug each-patch releases splats test fuzz bench lint deny setup setup-dev setup-fuzz setup-deny release clean
 
 run: setup release
 	$(NSTRAIL) run $(ARGS)
@@ -51,6 +51,10 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 
+# Licences, sources, bans and advisories of every crate, of the fuzz targets too; advisories need their database
+deny: setup-deny
+	.ci/deny
+
 setup:
 	@.ci/setup
 
@@ -59,6 +63,9 @@ setup-dev:
 
 setup-fuzz:
 	@.ci/setup --fuzz
+
+setup-deny:
+	@.ci/setup --deny
 
 clean:
 	$(CARGO) clean
