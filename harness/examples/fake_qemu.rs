@@ -26,7 +26,7 @@ use std::{
 
 use nstrail::{
     process::interrupt,
-    vm::{self, Accelerator, Limits, VmSpec},
+    vm::{self, Accelerator, Limits, Perturbation, VmSpec},
 };
 use nstrail_audit::record::split_line;
 use nstrail_wire::{
@@ -223,7 +223,7 @@ fn host(arguments: &[String]) -> ! {
         vcpus: 1,
         memory_mib: 64,
         accelerator: Accelerator::Tcg,
-        perturbation: Default::default(),
+        perturbation: Perturbation::default(),
         cmdline: Vec::new(),
         run_dir: run_dir.into(),
         share: Some(share.into()),

@@ -94,6 +94,7 @@ pub enum ProcessError {
 
 impl ProcessError {
     /// The exit status, if the child got as far as that.
+    #[must_use]
     pub fn status(&self) -> Option<ExitStatus> {
         match self {
             ProcessError::Failed { status, .. } => Some(*status),
@@ -102,11 +103,13 @@ impl ProcessError {
     }
 
     /// Whether it came to its own end, with an exit code.
+    #[must_use]
     pub fn has_exited(&self) -> bool {
         self.status().is_some_and(|status| status.code().is_some())
     }
 
     /// The last lines of the child's output.
+    #[must_use]
     pub fn tail(&self) -> &[String] {
         match self {
             ProcessError::Failed { tail, .. } | ProcessError::TimedOut { tail, .. } => tail,
@@ -316,6 +319,7 @@ impl ChildSpec {
     }
 
     /// The command line.
+    #[must_use]
     pub fn argv(&self) -> &Argv {
         &self.argv
     }

@@ -86,7 +86,7 @@ fn a_mail_says_nothing_but_what_it_is() {
     for command in [&["series", "show"][..], &["apply", "--series"], &["run", "--dry-run", "--series"]] {
         let output = bench.run(command, &series);
         let said = assert_inert(&output);
-        assert!(output.status.success() && said.contains("\\x1b[2J") | (command[0] != "series"), "{said}");
+        assert!(output.status.success() && (said.contains("\\x1b[2J") || command[0] != "series"), "{said}");
     }
     let other = bench.path("y.mbox");
     fs::write(&other, mail(DIFF).replace("+::error", "+::warning").replace("why", "reason")).unwrap();

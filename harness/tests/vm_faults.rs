@@ -248,7 +248,7 @@ fn frames_that_are_doubled_swapped_or_absurdly_long_are_faults() {
         };
         match behaviour {
             "doubles-a-frame" => {
-                assert!(matches!(fault, FrameError::Sequence { .. }) && taken == 1, "{fault}")
+                assert!(matches!(fault, FrameError::Sequence { .. }) && taken == 1, "{fault}");
             }
             "swaps-frames" => assert!(matches!(fault, FrameError::Sequence { .. }) && taken == 0, "{fault}"),
             _ => assert!(matches!(fault, FrameError::TooLong { .. }) && taken == 0, "{fault}"),

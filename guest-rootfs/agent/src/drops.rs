@@ -49,9 +49,10 @@ mod tests {
         sender.send_to(&[0], to).unwrap();
         assert_eq!(drops(receiver.as_raw_fd()).unwrap(), 0);
         // A buffer holds at most some megabytes, and a datagram over loopback is there when the call returns.
+        let datagram = vec![0; 32 * 1024];
         let mut sent = 0;
         while drops(receiver.as_raw_fd()).unwrap() == 0 {
-            sender.send_to(&[0; 32 * 1024], to).unwrap();
+            sender.send_to(&datagram, to).unwrap();
             sent += 1;
             assert!(sent < 10_000, "nothing is dropped");
         }

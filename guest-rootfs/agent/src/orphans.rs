@@ -69,7 +69,7 @@ fn reap_until_alone(collector: libc::pid_t, signals: &libc::sigset_t) -> Result<
         }
         let limit = libc::timespec {
             tv_sec: left.as_secs() as libc::time_t,
-            tv_nsec: left.subsec_nanos() as libc::c_long,
+            tv_nsec: libc::c_long::from(left.subsec_nanos()),
         };
         // SAFETY: both are readable, and no signal's details are asked for.
         unsafe { libc::sigtimedwait(signals, std::ptr::null_mut(), &raw const limit) };

@@ -81,7 +81,7 @@ const fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// The fields of a body. Words without `=` are passed over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }

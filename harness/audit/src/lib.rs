@@ -16,6 +16,17 @@
 //!
 //! Malformed input gives a typed error, never a panic.
 
+// Numbers of a log are never cut down to fit.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )
+)]
+
 pub mod event;
 pub mod field;
 pub mod holes;

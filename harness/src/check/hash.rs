@@ -36,9 +36,12 @@ impl Hasher for Folding {
     }
 
     fn write_isize(&mut self, number: isize) {
-        self.write_u64(number as u64);
+        self.write_u64(number.cast_unsigned() as u64);
     }
 }
 
 /// A map with that hasher.
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Folding>>;
+
+/// A set with that hasher.
+pub(super) type Set<K> = std::collections::HashSet<K, BuildHasherDefault<Folding>>;

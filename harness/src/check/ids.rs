@@ -14,7 +14,7 @@ use nstrail_wire::namespace::{NamespaceEntry, NamespaceIds};
 
 use super::{
     core::Core,
-    hash::Map,
+    hash::{Map, Set},
     invariant::Invariant,
     ledger::{Hold, Item},
     sets::{Definition, new_here},
@@ -38,7 +38,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     known: Map<u64, Known>,
-    past: Map<u64, ()>,
+    past: Set<u64>,
     past_order: VecDeque<u64>,
 }
 
@@ -71,7 +71,7 @@ impl Ids {
             }
             let new = |old: &NsidOp| op.op != Op::Setns && new_here(op, entry) && old.set.get(entry) != inum;
             let made = op.op == Op::Init || old.is_some_and(new);
-            if made && self.past.contains_key(&id) {
+            if made && self.past.contains(&id) {
                 wrong.push((
                     format!("an id for the new {type_name} namespace that none had before"),
                     here.clone(),
@@ -112,7 +112,7 @@ impl Ids {
             occupied.get_mut().holders -= 1;
             if occupied.get().holders == 0 {
                 let known = occupied.remove();
-                if known.made && self.past.insert(id, ()).is_none() {
+                if known.made && self.past.insert(id) {
                     self.past_order.push_back(id);
                 }
                 if self.past_order.len() > PAST

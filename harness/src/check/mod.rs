@@ -9,6 +9,17 @@
 //! joins probes to their events; [`perf`] joins what a third witness saw; [`resolve`] judges each task's facts in its program order; [`sweep`] judges at each fence
 //! what has to be complete. [`invariant`] lists what is judged, docs/invariants.md says why.
 
+// Numbers of a log or a ledger are never cut down to fit.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )
+)]
+
 mod attribution;
 mod core;
 mod definition;

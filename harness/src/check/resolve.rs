@@ -180,7 +180,7 @@ impl Core {
                 self.check_set(actor.hold, before, item, "before the call");
                 match outcome {
                     Outcome::Failed { .. } => {
-                        self.check_set(actor.hold, after, item, "after the failed call")
+                        self.check_set(actor.hold, after, item, "after the failed call");
                     }
                     Outcome::Child { actor: child, tid } => {
                         self.check_set(actor.hold, after, item, "after the call");

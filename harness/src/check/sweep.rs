@@ -61,7 +61,7 @@ impl Core {
         self.judge_holes(epoch, end);
         self.judge_sets(epoch, end);
         self.judge_silent(end);
-        let unjudged = self.ledger.actors.values().flat_map(|actor| actor.items.front());
+        let unjudged = self.ledger.actors.values().filter_map(|actor| actor.items.front());
         for item in unjudged.filter(|item| item.epoch <= epoch) {
             self.ledger.held.entry(item.fact.pid).or_default().many = true;
         }

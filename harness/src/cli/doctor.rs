@@ -57,7 +57,7 @@ pub fn doctor(context: &Context, args: &DoctorArgs) -> Ending {
     }
     match accelerator::decide(AcceleratorChoice::Auto, Path::new("qemu-system-x86_64"), store.root()) {
         Ok(decision) => {
-            println!("{:<20} {} ({})", "accelerator", decision.accelerator.word(), decision.reason)
+            println!("{:<20} {} ({})", "accelerator", decision.accelerator.word(), decision.reason);
         }
         Err(error) => return Ending::error(&error),
     }

@@ -19,7 +19,7 @@ pub fn kernels(context: &Context, action: &KernelsAction) -> Ending {
             for line in KernelLine::all() {
                 match store.archive(line, &mut |event| build::show(&mut progress, &event)) {
                     Ok(releases) => {
-                        releases.iter().for_each(|release| println!("{:<6} {release}", line.version))
+                        releases.iter().for_each(|release| println!("{:<6} {release}", line.version));
                     }
                     Err(error) => return Ending::Failed(Outcome::Error, error.to_string()),
                 }

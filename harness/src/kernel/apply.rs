@@ -156,11 +156,13 @@ pub struct Overlay {
 
 impl Overlay {
     /// No difference yet.
+    #[must_use]
     pub fn new(tree: &Path) -> Overlay {
         Overlay { tree: tree.to_owned(), files: BTreeMap::new() }
     }
 
     /// The files that were touched.
+    #[must_use]
     pub fn files(&self) -> &BTreeMap<PathBuf, Option<OverlayFile>> {
         &self.files
     }
@@ -171,6 +173,7 @@ impl Overlay {
     }
 
     /// Names the difference: paths, contents, modes. Two series that leave the same files have the same.
+    #[must_use]
     pub fn hash(&self) -> Hash {
         let mut hasher = KeyHasher::new("overlay");
         for (path, file) in &self.files {

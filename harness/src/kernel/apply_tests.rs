@@ -39,7 +39,7 @@ fn a_hunk_applies_where_it_says_without_an_offset() {
     let mut overlay = Overlay::new(dir.path());
     let applied = overlay.apply(&patch(FIVE_TO_FIFTH)).unwrap();
     assert_eq!(applied.offsets, []);
-    assert_eq!(content(&overlay, "f").unwrap(), TEN.replace("5", "fifth"));
+    assert_eq!(content(&overlay, "f").unwrap(), TEN.replace('5', "fifth"));
     assert_eq!(std::fs::read_to_string(dir.path().join("f")).unwrap(), TEN);
 }
 
@@ -54,7 +54,7 @@ fn an_offset_of_each_hunk_is_reported() {
 
 #[test]
 fn fuzz_is_refused_and_the_reject_shows_both_sides() {
-    let dir = tree(&[("f", &TEN.replace("6", "six"))]);
+    let dir = tree(&[("f", &TEN.replace('6', "six"))]);
     let mut overlay = Overlay::new(dir.path());
     let reject = rejected(&mut overlay, FIVE_TO_FIFTH);
     assert_eq!((reject.hunk, reject.hunks, reject.reject), (1, 1, Reject::Mismatch));
@@ -202,7 +202,7 @@ fn gnu_patch(base: &str, diff: &str, fuzz: usize) -> Option<String> {
 
 #[test]
 fn fuzz_is_applied_when_it_is_asked_for_and_reported() {
-    let base = format!("0\n{}", TEN.replace("2", "two").replace("8", "eight"));
+    let base = format!("0\n{}", TEN.replace('2', "two").replace('8', "eight"));
     let diff = "--- a/f\n+++ b/f\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+fifth\n 6\n 7\n 8\n";
     let dir = tree(&[("f", &base)]);
     let mut overlay = Overlay::new(dir.path());
@@ -210,8 +210,8 @@ fn fuzz_is_applied_when_it_is_asked_for_and_reported() {
     let applied = overlay.apply_fuzzy(&patch(diff), 2).unwrap();
     assert_eq!(applied.offsets, [HunkOffset { file: "f".into(), hunk: 1, lines: 1, fuzz: 1 }]);
     assert_eq!(applied.offsets[0].to_string(), "f hunk 1 applies with fuzz 1 and an offset of 1 line");
-    assert_eq!(content(&overlay, "f").unwrap(), base.replace("5", "fifth"));
-    assert_eq!(gnu_patch(&base, diff, 2).unwrap(), base.replace("5", "fifth"));
+    assert_eq!(content(&overlay, "f").unwrap(), base.replace('5', "fifth"));
+    assert_eq!(gnu_patch(&base, diff, 2).unwrap(), base.replace('5', "fifth"));
 }
 
 proptest::proptest! {

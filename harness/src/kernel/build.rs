@@ -61,6 +61,7 @@ pub enum SeriesSymbol {
 
 impl KernelSpec {
     /// A source as it comes, with the flavours that every kernel of ours has.
+    #[must_use]
     pub fn new(source: SourceSpec) -> KernelSpec {
         KernelSpec {
             source,
@@ -159,6 +160,7 @@ impl From<ApplyError> for KernelError {
 
 impl KernelError {
     /// Whether there is no image only because nothing defines this Kconfig symbol: a later patch of the series does.
+    #[must_use]
     pub fn lacks_symbol(&self, symbol: &str) -> bool {
         let KernelError::Config(ConfigError::Missing(missing)) = self else { return false };
         missing.iter().all(|missing| missing.blame == Blame::Undefined)
@@ -166,6 +168,7 @@ impl KernelError {
     }
 
     /// Whether it is only that somebody asked us to stop.
+    #[must_use]
     pub fn is_interrupted(&self) -> bool {
         use super::{apt::AptError, lock::LockError, unpack::UnpackError};
         let process = match self {

@@ -19,12 +19,14 @@ pub struct Hash(String);
 
 impl Hash {
     /// From 64 hex digits.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Hash> {
         let text = text.trim().to_ascii_lowercase();
         (text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit())).then_some(Hash(text))
     }
 
     /// Of bytes.
+    #[must_use]
     pub fn of(bytes: &[u8]) -> Hash {
         Hash::finish(Sha256::new_with_prefix(bytes))
     }
@@ -56,11 +58,13 @@ impl Hash {
     }
 
     /// All 64 digits.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The first 12 digits: enough to tell the entries of one cache apart by eye.
+    #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..12]
     }

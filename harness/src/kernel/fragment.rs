@@ -147,6 +147,7 @@ impl Fragments {
     }
 
     /// Whether there is a fragment of that name.
+    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match self {
             Fragments::Embedded => EMBEDDED.iter().any(|(known, _)| *known == name),
@@ -244,6 +245,7 @@ pub struct DotConfig(BTreeMap<String, String>);
 
 impl DotConfig {
     /// Reads the text of a `.config`.
+    #[must_use]
     pub fn parse(text: &str) -> DotConfig {
         let pairs = text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('='));
         DotConfig(pairs.map(|(symbol, value)| (symbol.to_owned(), value.to_owned())).collect())

@@ -174,7 +174,7 @@ fn program(name: &str) -> Option<PathBuf> {
 
 /// What decides over the bytes of a build and is not in the tree, fixed or taken away.
 pub(super) fn reproducible(spec: ChildSpec) -> ChildSpec {
-    let spec = FOREIGN.iter().fold(spec, |spec, name| spec.env_remove(name));
+    let spec = FOREIGN.iter().fold(spec, ChildSpec::env_remove);
     spec.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
         .env("KBUILD_BUILD_USER", "nstrail")
         .env("KBUILD_BUILD_HOST", "nstrail")

@@ -49,6 +49,7 @@ pub struct FilePatch {
 
 impl FilePatch {
     /// The path that messages name.
+    #[must_use]
     pub fn path(&self) -> &Path {
         self.new.as_deref().or(self.old.as_deref()).unwrap_or(Path::new(""))
     }
@@ -93,6 +94,7 @@ impl Hunk {
     }
 
     /// How many lines of context it begins and ends with. One that ends with none must stand at the end of the file.
+    #[must_use]
     pub fn context(&self) -> (usize, usize) {
         let is_context = |line: &&HunkLine| matches!(line, HunkLine::Context(_));
         let leading = self.lines.iter().take_while(is_context).count();

@@ -69,6 +69,7 @@ pub struct SourceKey(pub(super) String);
 
 impl SourceKey {
     /// The key itself.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -193,6 +194,7 @@ pub struct KernelRow {
 
 impl Store {
     /// Every line that nstrail knows, with what of it is in the store.
+    #[must_use]
     pub fn kernels(&self) -> Vec<KernelRow> {
         KernelLine::all().iter().map(|line| KernelRow { line, fetched: self.releases_of(line) }).collect()
     }

@@ -99,6 +99,7 @@ impl Store {
     }
 
     /// The folder.
+    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }

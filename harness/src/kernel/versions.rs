@@ -14,10 +14,11 @@ static LINES: LazyLock<Vec<KernelLine>> = LazyLock::new(|| {
         line: Vec<KernelLine>,
     }
     let text = include_str!("../../../kernel-configs/versions.toml");
-    toml::from_str::<Table>(text).map(|table| table.line).unwrap_or_else(|error| {
+    let table = toml::from_str::<Table>(text).unwrap_or_else(|error| {
         // The file is embedded: a test parses it, so this is never seen by a user.
         panic!("kernel-configs/versions.toml: {error}")
-    })
+    });
+    table.line
 });
 
 /// A line of kernel releases, and where Debian has it.
@@ -37,11 +38,13 @@ pub struct KernelLine {
 
 impl KernelLine {
     /// Every line that nstrail knows, oldest first.
+    #[must_use]
     pub fn all() -> &'static [KernelLine] {
         &LINES
     }
 
     /// The line that a version (`6.12`, or exact: `6.12.115-2~deb12u1`) belongs to.
+    #[must_use]
     pub fn of(version: &str) -> Option<&'static KernelLine> {
         KernelLine::all().iter().find(|line| {
             version
@@ -51,6 +54,7 @@ impl KernelLine {
     }
 
     /// Debian's package of its source.
+    #[must_use]
     pub fn package(&self) -> String {
         format!("linux-source-{}", self.version)
     }

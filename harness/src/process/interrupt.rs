@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn signal_all(signal: i32, which: impl Fn(Duration) -> bool) {
 }
 
 pub(super) fn groups() -> MutexGuard<'static, BTreeMap<i32, Duration>> {
-    GROUPS.lock().unwrap_or_else(|poison| poison.into_inner())
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends a signal to a group whose leader is not reaped yet. An error can only say that nobody is

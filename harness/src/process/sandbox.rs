@@ -181,6 +181,7 @@ fn system() -> impl Iterator<Item = (&'static Path, Option<PathBuf>)> {
 }
 
 /// Whether a path is one of the system's programs, which every sandbox has.
+#[must_use]
 pub fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|folder| path.starts_with(folder))
 }
@@ -283,6 +284,7 @@ impl ChildSpec {
     }
 
     /// Whether it runs in a sandbox.
+    #[must_use]
     pub fn is_confined(&self) -> bool {
         !self.wrapper.is_empty()
     }

@@ -7,8 +7,8 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::sync::Mutex;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 struct Job {
@@ -44,7 +44,7 @@ pub(super) fn start(expression: duct::Expression, session: bool) -> io::Result<d
 }
 
 fn submit(job: Job) -> io::Result<()> {
-    let mut spawner = SPAWNER.lock().unwrap_or_else(|poison| poison.into_inner());
+    let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let sender = match spawner.as_ref() {
         Some(sender) => sender,
         None => {

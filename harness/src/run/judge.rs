@@ -95,6 +95,7 @@ fn fact(fact: &Fact) -> String {
 }
 
 /// Doubts about losslessness; none if it is proven.
+#[must_use]
 pub fn doubts(check: &CheckResult) -> Vec<String> {
     match &check.loss {
         LossProof::Proven => Vec::new(),
@@ -103,6 +104,7 @@ pub fn doubts(check: &CheckResult) -> Vec<String> {
 }
 
 /// The console's splats, each fingerprint once, with what is known of it on a kernel of that version.
+#[must_use]
 pub fn console(
     splats: &[ConsoleFinding],
     known: &KnownSplats,

@@ -478,7 +478,7 @@ impl JoinedSink for Lineage {
                 self.actor(fact.actor).tell(line);
             }
             Act::Childless { .. } => {
-                self.actor(fact.actor).tell(Line::new("it was in a call that made no task"))
+                self.actor(fact.actor).tell(Line::new("it was in a call that made no task"));
             }
             Act::Fence { .. } | Act::Audit(_) | Act::Ids { .. } | Act::Seen { .. } | Act::Census { .. } => {}
         }

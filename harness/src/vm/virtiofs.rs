@@ -107,6 +107,9 @@ impl Daemon {
     }
 
     /// What becomes ready when it ends.
+    ///
+    /// # Errors
+    /// If the kernel gives no descriptor for it.
     pub fn exit(&self) -> io::Result<ExitFd> {
         self.child.exit()
     }

@@ -148,7 +148,7 @@ fn records_out_of_format_are_caught() {
             &["flags=CLONE_NEWUTS|CLONE_NEWNET"],
             "CLONE_NEWUTS|CLONE_NEWNET",
             "CLONE_NEWNET|CLONE_NEWUTS",
-        )
+        );
     });
     caught(Invariant::RecTypes, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], ",time:34", ",time:?"));
     caught(Invariant::RecTypes, |sim| {
@@ -258,7 +258,7 @@ fn wrong_ids_are_caught() {
     );
     // Another id for what is in the set that was left.
     caught_among_ids(Invariant::G2Ids, |sim| {
-        edit(sim, &["op=clone", "auditnsid=0x2 "], "user:4,", "user:44,")
+        edit(sim, &["op=clone", "auditnsid=0x2 "], "user:4,", "user:44,");
     });
     // A new namespace with an id that is in use, and with one that was.
     caught_among_ids(Invariant::G2Ids, |sim| edit(sim, &["op=clone", "auditnsid=0x2 "], "uts:101", "uts:4"));
@@ -371,7 +371,7 @@ fn a_definition_too_many_is_caught() {
 #[test]
 fn wrong_fields_of_a_definition_are_caught() {
     caught_only(Invariant::G2Task, |sim| {
-        edit(sim, &["op=clone", "auditnsid=0x4 "], "pid=3 tid=3", "pid=2 tid=2")
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "pid=3 tid=3", "pid=2 tid=2");
     });
     caught_only(Invariant::G2Task, |sim| edit(sim, &["op=setns"], "pid=3 ", "pid=2 "));
     caught(Invariant::G2Op, |sim| edit(sim, &["op=setns"], "op=setns", "op=unshare"));
@@ -379,10 +379,10 @@ fn wrong_fields_of_a_definition_are_caught() {
     caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=exec"], "none", "CLONE_NEWTIME"));
     caught_only(Invariant::G2Flags, |sim| edit(sim, &["op=clone", "flags=none"], "none", "CLONE_NEWTIME"));
     caught(Invariant::G2Old, |sim| {
-        edit(sim, &["op=unshare", "auditnsid=0x3 "], "old-auditnsid=0x2", "old-auditnsid=0x1")
+        edit(sim, &["op=unshare", "auditnsid=0x3 "], "old-auditnsid=0x2", "old-auditnsid=0x1");
     });
     caught(Invariant::G2Old, |sim| {
-        edit(sim, &["op=clone", "auditnsid=0x4 "], "old-auditnsid=0x3", "old-auditnsid=0x1")
+        edit(sim, &["op=clone", "auditnsid=0x4 "], "old-auditnsid=0x3", "old-auditnsid=0x1");
     });
 }
 
@@ -453,7 +453,7 @@ fn a_wrong_release_is_caught() {
         sim.log.insert(at + 1, line);
     });
     caught_only(Invariant::G5By, |sim| {
-        edit(sim, &["op=release", "auditnsid=0x4 "], "pid=5 tid=5", "pid=1 tid=1")
+        edit(sim, &["op=release", "auditnsid=0x4 "], "pid=5 tid=5", "pid=1 tid=1");
     });
     // In the wrong event.
     caught_only(Invariant::G5Event, |sim| {
@@ -506,7 +506,7 @@ fn an_inode_number_of_a_living_set_is_caught() {
     sim.finish();
     let twin = |inum: &mut u32| {
         if *inum == 1001 {
-            *inum = 1000
+            *inum = 1000;
         }
     };
     for line in &mut sim.log {
@@ -515,10 +515,10 @@ fn an_inode_number_of_a_living_set_is_caught() {
     for fact in &mut sim.ledger {
         match &mut fact.act {
             Act::Start { set, parent_set, .. } => {
-                [set, parent_set].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+                [set, parent_set].into_iter().for_each(|set| set.0.iter_mut().for_each(twin));
             }
             Act::Operation { before, after, .. } => {
-                [before, after].into_iter().for_each(|set| set.0.iter_mut().for_each(twin))
+                [before, after].into_iter().for_each(|set| set.0.iter_mut().for_each(twin));
             }
             Act::Probe { set, .. } => set.0.iter_mut().for_each(twin),
             _ => {}
@@ -685,50 +685,50 @@ fn loss_is_never_a_pass() {
     assert_eq!(spoil(&|_| ()), Outcome::Passed);
     assert_eq!(
         spoil(&|fact| if let AuditFact::Status { status, when: nstrail_wire::fact::When::After } = fact {
-            status.lost = 1
+            status.lost = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Status { status, .. } = fact {
-            status.rate_limit = 1
+            status.rate_limit = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Rules { exclude, .. } = fact {
-            *exclude = 1
+            *exclude = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Rules { task_never, .. } = fact {
-            *task_never = 1
+            *task_never = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Collected { overruns, .. } = fact {
-            *overruns = 1
+            *overruns = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Collected { multicast_drops, .. } = fact {
-            *multicast_drops = 1
+            *multicast_drops = 1;
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Collected { first_difference, .. } = fact {
-            *first_difference = Some(7)
+            *first_difference = Some(7);
         }),
         Outcome::Inconclusive
     );
     assert_eq!(
         spoil(&|fact| if let AuditFact::Collected { unicast, multicast, .. } = fact {
             *unicast += 1;
-            *multicast += 1
+            *multicast += 1;
         }),
         Outcome::Inconclusive
     );

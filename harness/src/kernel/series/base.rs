@@ -33,6 +33,7 @@ pub enum BaseVerdict {
 
 impl BaseCheck {
     /// Whether a result may not be what the series' author meant.
+    #[must_use]
     pub fn is_warning(&self) -> bool {
         !matches!(self.verdict, BaseVerdict::Same | BaseVerdict::Unchecked)
     }

@@ -14,6 +14,7 @@ pub struct Place(pub PathBuf);
 
 impl Place {
     /// Standard input.
+    #[must_use]
     pub fn stdin() -> Place {
         Place(PathBuf::from("-"))
     }

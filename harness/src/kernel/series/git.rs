@@ -47,7 +47,7 @@ pub fn read(repository: &Path, from: &str, to: &str) -> Result<Series, SeriesErr
         return Err(error("there is no commit in it (hint: BASE..TIP, older first)".to_owned()));
     }
     let mut series = box_series::read(repository, &mail)?;
-    series.name = to.to_owned();
+    to.clone_into(&mut series.name);
     series.base_commit = Some(base);
     Ok(series)
 }

@@ -75,6 +75,7 @@ impl SeriesInput {
     }
 
     /// The file or folder, `-` for standard input.
+    #[must_use]
     pub fn path(&self) -> &Path {
         match self {
             SeriesInput::Folder(path) | SeriesInput::Quilt(path) | SeriesInput::Box(path) => path,
@@ -97,7 +98,7 @@ impl SeriesInput {
                 let mut bytes = Vec::new();
                 std::io::stdin().lock().read_to_end(&mut bytes).map_err(read_error)?;
                 let mut series = box_series::read(Path::new("-"), &bytes)?;
-                series.name = "stdin".to_owned();
+                "stdin".clone_into(&mut series.name);
                 Ok(series)
             }
             SeriesInput::Git { repository, from, to } => git::read(repository, from, to),

@@ -62,7 +62,7 @@ impl Mail {
         };
         let subject = message.as_ref().and_then(Message::subject).unwrap_or_default();
         place.subject = subject.split_whitespace().collect::<Vec<_>>().join(" ");
-        place.id = message.as_ref().and_then(Message::message_id).unwrap_or_default().to_owned();
+        message.as_ref().and_then(Message::message_id).unwrap_or_default().clone_into(&mut place.id);
         let body_at = message.as_ref().map_or(0, |message| message.root_part().offset_body as usize);
         let header = &bytes[..body_at.min(bytes.len())];
         let (body, recoded) = match message.as_ref().map(|message| decode(message, bytes)) {

@@ -39,8 +39,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Listed>, SeriesError> {
             };
             strip = match value {
                 Some("0") => Strip::None,
-                Some("1") => Strip::One,
-                Some("ab") => Strip::One,
+                Some("1" | "ab") => Strip::One,
                 _ => {
                     return Err(error(format!(
                         "`{word}` is not supported for {name} (hint: -p1 and -p0 are; refresh the patch with quilt \

@@ -26,6 +26,7 @@ pub struct FileStat {
 
 impl DiffStat {
     /// Lines added and removed in all files.
+    #[must_use]
     pub fn total(&self) -> (usize, usize) {
         self.files.iter().fold((0, 0), |(added, removed), file| (added + file.added, removed + file.removed))
     }
@@ -33,6 +34,7 @@ impl DiffStat {
 
 impl Patch {
     /// Counts what it changes.
+    #[must_use]
     pub fn stat(&self) -> DiffStat {
         let files = self.files.iter().map(|file| {
             let lines = || file.hunks.iter().flat_map(|hunk| &hunk.lines);

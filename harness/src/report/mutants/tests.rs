@@ -63,7 +63,7 @@ fn summary() -> MutantsSummary {
 #[test]
 fn the_score_is_of_those_that_could_be_killed() {
     let summary = summary();
-    assert_eq!(summary.score().map(|score| score.round()), Some(67.0));
+    assert_eq!(summary.score().map(f64::round), Some(67.0));
     let text = text(&summary);
     let last = "score 66.7 %: 4 mutants, 2 killed, 1 survived, 1 unviable (1 by none of the invariants that they name)";
     assert!(text.contains(last), "{text}");

@@ -50,7 +50,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let mut first = Times::load(&store);
         let mut second = Times::load(&store);
-        assert_eq!(first.expected("a", 7.0), 7.0);
+        assert_eq!((first.expected("a", 7.0), first.expected("b", 8.0)), (7.0, 8.0));
         first.note("a", 1.0);
         second.note("b", 2.0);
         first.save(&store);

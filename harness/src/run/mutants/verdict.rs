@@ -33,7 +33,7 @@ pub(super) fn said(ran: &ScenarioSummary) -> Said {
     match ran.outcome {
         Outcome::Passed | Outcome::SnapshotPending => Said::Survived,
         Outcome::Failed => Said::Killed { by: invariants(ran) },
-        Outcome::Crashed if ran.figures.boot_seconds == 0.0 => Said::NoBoot,
+        Outcome::Crashed | Outcome::TimedOut if ran.figures.boot_seconds == 0.0 => Said::NoBoot,
         Outcome::Crashed => {
             let mut by: Vec<String> =
                 ran.console.iter().filter(|splat| splat.counts()).map(|splat| splat.kind.clone()).collect();
@@ -43,7 +43,6 @@ pub(super) fn said(ran: &ScenarioSummary) -> Said {
             by.dedup();
             Said::Killed { by }
         }
-        Outcome::TimedOut if ran.figures.boot_seconds == 0.0 => Said::NoBoot,
         Outcome::TimedOut => Said::TimedOut,
         Outcome::Skipped | Outcome::Inconclusive => Said::Nothing,
         Outcome::Survived | Outcome::BuildFailed | Outcome::PatchRejected | Outcome::Error => Said::Error,

@@ -24,7 +24,7 @@ const REAP: usize = 6;
 
 fn story() -> Story {
     let mut world = World::boot();
-    let container = world.spawn(ROOT, Call::Clone, UTS | 17);
+    let container = world.spawn(ROOT, Call::Clone, UTS | u64::from(libc::SIGCHLD.unsigned_abs()));
     world.probe(container, ProbeKind::UserMessage);
     world.fail(container, NamespaceType::User.flag(), libc::EPERM);
     world.unshare(container, NamespaceType::Net.flag());

@@ -132,7 +132,7 @@ proptest! {
 fn an_inum_that_comes_back_is_another_namespace() {
     let mut world = World::boot();
     for kind in [NamespaceType::Uts, NamespaceType::Uts, NamespaceType::Net] {
-        let child = world.spawn(ROOT, Call::Clone, kind.flag() | 17);
+        let child = world.spawn(ROOT, Call::Clone, kind.flag() | u64::from(libc::SIGCHLD.unsigned_abs()));
         if kind == NamespaceType::Net {
             world.probe(child, ProbeKind::Packet);
         }

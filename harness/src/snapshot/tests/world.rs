@@ -326,7 +326,7 @@ impl World {
 
     /// Ends a task, which `by` reaps.
     pub fn reap(&mut self, actor: ActorId, by: ActorId, status: i32) {
-        if status & 0x7f == 0 {
+        if libc::WIFEXITED(status) {
             self.tell(actor, Act::End, None, None, Vec::new());
         }
         let task = self.tasks.remove(&actor).unwrap();
