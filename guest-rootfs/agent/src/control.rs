@@ -53,6 +53,12 @@ pub trait AuditControl {
     /// What the kernel answers.
     fn set_backlog(&self, limit: Option<u32>) -> io::Result<()>;
 
+    /// Locks audit's configuration for good.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn lock(&self) -> io::Result<()>;
+
     /// Stops being the audit daemon, or is it again.
     ///
     /// # Errors
@@ -188,6 +194,10 @@ impl AuditControl for AuditController {
         };
         self.backlog.set(Some(before));
         self.socket.set(Setting::BacklogLimit(limit.unwrap_or(before)))
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.socket.set(Setting::Locked)
     }
 
     fn be_daemon(&self, on: bool) -> io::Result<()> {

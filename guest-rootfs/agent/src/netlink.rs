@@ -24,6 +24,9 @@ const AUDIT_GET: u16 = 1000;
 const AUDIT_SET: u16 = 1001;
 /// `AUDIT_USER`, a message of userspace; also the type of its record.
 pub const AUDIT_USER: u16 = 1005;
+/// One type of each range that programs may send (`AUDIT_FIRST_USER_MSG`, `AUDIT_FIRST_USER_MSG2`).
+pub const AUDIT_USER_LOGIN: u16 = 1112;
+pub const AUDIT_ANOM_LOGIN_FAILURES: u16 = 2100;
 const AUDIT_LOGIN: u16 = 1006;
 const AUDIT_ADD_RULE: u16 = 1011;
 const AUDIT_DEL_RULE: u16 = 1012;
@@ -44,6 +47,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     Enabled(bool),
+    /// Enabled, and nobody can change anything from then on (`AUDIT_LOCKED`).
+    Locked,
     /// 1: a lost record is told by printk.
     Failure(u32),
     /// Makes the *sending socket* the one that the log goes to. Must be the sender's own process.
@@ -101,6 +106,7 @@ fn status_payload(setting: Setting) -> [u8; 40] {
     // mask, enabled, failure, pid, rate_limit, backlog_limit, lost, backlog, feature_bitmap, backlog_wait_time
     let (mask, index, value) = match setting {
         Setting::Enabled(on) => (0x01_u32, 1, u32::from(on)),
+        Setting::Locked => (0x01, 1, 2),
         Setting::Failure(action) => (0x02, 2, action),
         Setting::Pid(pid) => (0x04, 3, pid),
         Setting::BacklogLimit(limit) => (0x10, 5, limit),
@@ -376,11 +382,19 @@ impl AuditSocket {
     /// `InvalidInput` for text that is longer than 1,000 bytes; what the kernel answers: `EPERM` without
     /// `CAP_AUDIT_WRITE`, `ECONNREFUSED` outside the initial user namespace.
     pub fn user_message(&self, text: &[u8]) -> io::Result<()> {
+        self.user_message_of(AUDIT_USER, text)
+    }
+
+    /// The same by a message of another type that programs may send, which is the type of its record.
+    ///
+    /// # Errors
+    /// As [`Self::user_message`].
+    pub fn user_message_of(&self, message_type: u16, text: &[u8]) -> io::Result<()> {
         // The kernel overwrites the payload's last byte with a NUL (audit_receive_msg).
         let mut payload = [0; 1001];
         let room = payload.get_mut(..text.len()).ok_or(io::ErrorKind::InvalidInput)?;
         room.copy_from_slice(text);
-        self.exchange(AUDIT_USER, &payload[..=text.len()], |_, _| false, true)
+        self.exchange(message_type, &payload[..=text.len()], |_, _| false, true)
     }
 
     /// What the kernel could not put into the socket.

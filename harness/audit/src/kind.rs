@@ -30,7 +30,10 @@ impl Kind {
     pub const NSID: Self = Self(1341);
     /// `AUDIT_NETNS`.
     pub const NETNS: Self = Self(1342);
+    pub const USER_LOGIN: Self = Self(1112);
+    pub const ANOM_PROMISCUOUS: Self = Self(1700);
     pub const ANOM_ABEND: Self = Self(1701);
+    pub const ANOM_LOGIN_FAILURES: Self = Self(2100);
     /// `AUDIT_KERNEL`.
     pub const KERNEL: Self = Self(2000);
 

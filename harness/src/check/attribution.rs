@@ -49,10 +49,12 @@ impl Core {
                     self.ledger.expectations.insert(key, Expectation { epoch: item.epoch, name, netns });
                     self.more_events(key);
                 }
-                if kind == ProbeKind::IoUring
+                if matches!(kind, ProbeKind::IoUring | ProbeKind::IoUringPoller)
                     && let Hold::Set(id) = actor.hold
                 {
-                    actor.uring.push(id);
+                    if kind == ProbeKind::IoUring {
+                        actor.uring.push(id);
+                    }
                     if let Some(set) = self.sets.get_mut(id) {
                         set.uring = true;
                     }
@@ -107,10 +109,14 @@ impl Core {
         let right = match actor.hold {
             Hold::Boot => event.name.is_none(),
             Hold::Set(id) => {
-                // A worker of io_uring keeps the set in which it was made.
-                let worker = kind == ProbeKind::IoUring && !event.syscall;
-                event.name == Some(id)
-                    || (worker && event.name.is_some_and(|name| actor.uring.contains(&name)))
+                // A worker of io_uring keeps the set in which it was made: the one of now, if it is new or nobody knows.
+                let made_before = || event.name.is_some_and(|name| actor.uring.contains(&name));
+                match kind {
+                    _ if event.syscall => event.name == Some(id),
+                    ProbeKind::IoUring => event.name == Some(id) || made_before(),
+                    ProbeKind::IoUringReused if !actor.uring.is_empty() => made_before(),
+                    _ => event.name == Some(id),
+                }
             }
             Hold::Silent(index) => {
                 if let (Some(name), Some(set)) = (event.name, self.ledger.silent.get_mut(index))

@@ -21,8 +21,16 @@ use super::{
 /// What goes to the sink.
 #[derive(Debug)]
 pub(super) enum Output {
-    Joined { fact: Box<Fact>, definition: Option<Arc<Definition>>, attribution: Option<Attribution> },
-    Released { id: u64, by: ReleaseBy },
+    Joined {
+        fact: Box<Fact>,
+        position: u64,
+        definition: Option<Arc<Definition>>,
+        attribution: Option<Attribution>,
+    },
+    Released {
+        id: u64,
+        by: ReleaseBy,
+    },
 }
 
 /// A clone whose child was reaped without ever having spoken.
@@ -105,7 +113,7 @@ impl Core {
             && set.alive.is_none()
             && set.left_dark.is_none()
             && set.emptied.is_some_and(|emptied| release.epoch <= emptied)
-            && (set.verified || set.release_matches());
+            && (set.is_excused() || set.release_matches());
         if done {
             self.part(id);
         }

@@ -12,7 +12,8 @@ use super::{finding::Raw, sets::Definition};
 const MAGIC: u64 = 0x6e73_7472;
 /// What a seccomp probe adds to its token.
 const SECCOMP_BASE: u64 = 1_000_000;
-/// What an io_uring probe does (include/uapi/linux/io_uring.h).
+/// What io_uring probes do (include/uapi/linux/io_uring.h).
+const IORING_OP_OPENAT: u64 = 18;
 const IORING_OP_MKDIRAT: u64 = 37;
 const TOKEN_KEY: &[u8] = b"nstrail-token-";
 /// In the name of a file that a rename probe renames another one over.
@@ -160,11 +161,16 @@ impl OpenEvent {
                 // attempt that came back with EAGAIN is not the operation.
                 let done = record.field("success").is_some_and(|success| success.bytes() == b"yes");
                 let operation = record.field("uring_op").and_then(nstrail_audit::Value::decimal);
+                let probe = match operation {
+                    Some(IORING_OP_MKDIRAT) => Some(ProbeKind::IoUring),
+                    Some(IORING_OP_OPENAT) => Some(ProbeKind::IoUringInline),
+                    _ => None,
+                };
                 if let Some(pid) = self.pid
                     && done
-                    && operation == Some(IORING_OP_MKDIRAT)
+                    && let Some(probe) = probe
                 {
-                    self.token_of(kind, ProbeKind::IoUring, u64::from(pid));
+                    self.token_of(kind, probe, u64::from(pid));
                 }
             }
             Kind::LOGIN => {
@@ -224,6 +230,25 @@ impl OpenEvent {
             Kind(1100..=1199 | 2100..=2999) => {
                 self.acts = true;
                 self.pid_of(record);
+                let probe = match kind {
+                    Kind::USER_LOGIN => Some(ProbeKind::UserLogin),
+                    Kind::ANOM_LOGIN_FAILURES => Some(ProbeKind::UserAnomaly),
+                    _ => None,
+                };
+                if let Some(probe) = probe
+                    && let Some(token) = token_in(record.body, b"nstrail-token=", false)
+                {
+                    self.token_of(kind, probe, token);
+                }
+            }
+            Kind::ANOM_PROMISCUOUS => {
+                let on = record.field("prom").is_some_and(|prom| prom.bytes() != b"0");
+                if on
+                    && let Some(device) = record.field("dev")
+                    && let Some(token) = token_in(&device.decoded(), b"nst", true)
+                {
+                    self.token_of(kind, ProbeKind::Promiscuous, token);
+                }
             }
             Kind::EVENT_LISTENER => {
                 self.pid_of(record);
@@ -348,6 +373,18 @@ mod tests {
             ),
             (Kind::URINGOP, "uring_op=37 success=yes exit=0 items=4 ppid=1 pid=12", (ProbeKind::IoUring, 12)),
             (
+                Kind::URINGOP,
+                "uring_op=18 success=yes exit=5 items=0 ppid=1 pid=12",
+                (ProbeKind::IoUringInline, 12),
+            ),
+            (Kind::USER_LOGIN, "pid=7 uid=0 msg='nstrail-token=12 x'", (ProbeKind::UserLogin, 12)),
+            (Kind::ANOM_LOGIN_FAILURES, "pid=7 uid=0 msg='nstrail-token=12'", (ProbeKind::UserAnomaly, 12)),
+            (
+                Kind::ANOM_PROMISCUOUS,
+                "dev=nst12 prom=256 old_prom=0 auid=1 uid=0 gid=0 ses=1",
+                (ProbeKind::Promiscuous, 12),
+            ),
+            (
                 Kind::ANOM_ABEND,
                 "auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"a\" exe=\"/a\" sig=11 res=1",
                 (ProbeKind::Abend, 7),
@@ -374,7 +411,10 @@ mod tests {
             (Kind::ANOM_ABEND, "pid=7 sig=6"),
             (Kind::EVENT_LISTENER, "pid=7 nl-mcgrp=1 op=connect res=1"),
             (Kind::URINGOP, "uring_op=37 success=no exit=-11 items=1 ppid=1 pid=7 uid=0"),
-            (Kind::URINGOP, "uring_op=18 success=yes exit=0 items=0 ppid=1 pid=7 uid=0"),
+            (Kind::URINGOP, "uring_op=28 success=yes exit=0 items=0 ppid=1 pid=7 uid=0"),
+            (Kind::ANOM_PROMISCUOUS, "dev=nst12 prom=0 old_prom=256 auid=1 uid=0 gid=0 ses=1"),
+            (Kind::ANOM_PROMISCUOUS, "dev=eth0 prom=256 old_prom=0 auid=1 uid=0 gid=0 ses=1"),
+            (Kind(1113), "pid=7 uid=0 msg='nstrail-token=12'"),
             (Kind::CONFIG_CHANGE, "op=add_rule key=\"nstrail-token-12x\" list=4"),
         ] {
             assert_eq!(taken(kind, body).token, None, "{body}");

@@ -49,6 +49,8 @@ invariants! {
     RecHeader "NS-REC-HEADER" sure "Every record begins with audit(TIME:SERIAL).";
     RecFormat "NS-REC-FORMAT" sure "Records 1340-1342 have exactly the contract's fields, order and notation.";
     RecTypes "NS-REC-TYPES" sure "All definitions of a run agree on which types the kernel has, and on having an nsid list.";
+    RecEoe "NS-REC-EOE" sure "No record of an event follows its EOE.";
+    RecLost "NS-REC-LOST" sure "Where everybody who logs can wait for room, no record is lost.";
     G1Set "NS-G1-SET" loss "Every task of an auditnsid holds the set of its definition, from joining to leaving it.";
     G2Series "NS-G2-SERIES" sure "The log has auditnsid records at all.";
     G2Init "NS-G2-INIT" loss "One op=init record, ahead of all tasks' records, defines 0x1 as the set of the first task.";
@@ -75,6 +77,7 @@ invariants! {
     G7Probe "NS-G7-PROBE" loss "The event that a task caused on purpose is in the log.";
     G7Missing "NS-G7-MISSING" loss "Each event of a task outside set 1 carries an AUDIT_NSID.";
     G7One "NS-G7-ONE" sure "No event carries more than one AUDIT_NSID.";
+    G7Alone "NS-G7-ALONE" loss "No event consists of an AUDIT_NSID alone.";
     G7Boot "NS-G7-BOOT" sure "No AUDIT_NSID names 0x1, and no event of a task in set 1 carries one.";
     G7Right "NS-G7-RIGHT" loss "An AUDIT_NSID names the set of the task that caused the event.";
     G8Netns "NS-G8-NETNS" loss "Each NETFILTER_PKT event carries exactly one AUDIT_NETNS.";

@@ -10,6 +10,8 @@ use nstrail_wire::fact::Fact;
 #[derive(Clone, Copy, Debug)]
 pub struct Joined<'a> {
     pub fact: &'a Fact,
+    /// Where the fact stands in the ledger.
+    pub position: u64,
     /// Definition of the set that this fact's task entered by it: a Start that moved, a successful unshare or
     /// setns, an exec that moved. For actor 1's Start it is the `op=init` record.
     pub definition: Option<&'a NsidOp>,

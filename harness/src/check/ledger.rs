@@ -184,9 +184,10 @@ pub(super) struct SilentSet {
     /// Ids by which the log named it.
     pub names: Vec<(u64, u64, Arc<Raw>)>,
     pub members: u32,
-    /// The last member left while audit was on: its release must be in the log.
-    pub left_in_the_light: bool,
-    /// A member left while audit was off, or nobody knows when.
+    /// Position in the ledger of the last word that a member has left, and of those that surely left while audit was off.
+    pub last_left: u64,
+    pub last_dark: Option<u64>,
+    /// Nobody knows whether audit was on when a member left.
     pub untold: bool,
 }
 
@@ -451,7 +452,8 @@ impl Core {
                     logged: false,
                     names: Vec::new(),
                     members: 0,
-                    left_in_the_light: false,
+                    last_left: 0,
+                    last_dark: None,
                     untold: false,
                 });
                 self.figures.silent_sets += 1;
@@ -652,9 +654,16 @@ impl Core {
 /// How the log names a probe: abends, io_uring events and those of listeners have no room for a token, so the task's pid stands for it.
 pub(super) fn probe_key(kind: ProbeKind, token: u64, pid: u32) -> (ProbeKind, u64) {
     match kind {
-        ProbeKind::Abend | ProbeKind::IoUring | ProbeKind::Listener => (kind, u64::from(pid)),
-        // The log does not tell who logged it.
-        ProbeKind::Packet | ProbeKind::NftPacket => (ProbeKind::Packet, token & 0xFF_FFFF),
+        ProbeKind::Abend | ProbeKind::IoUring | ProbeKind::Listener | ProbeKind::IoUringInline => {
+            (kind, u64::from(pid))
+        }
+        // Nor does the log tell which thread of a process did it.
+        ProbeKind::IoUringReused => (ProbeKind::IoUring, u64::from(pid)),
+        ProbeKind::IoUringPoller => (ProbeKind::IoUringInline, u64::from(pid)),
+        // Nor who logged it.
+        ProbeKind::Packet | ProbeKind::NftPacket | ProbeKind::PacketOut => {
+            (ProbeKind::Packet, token & 0xFF_FFFF)
+        }
         ProbeKind::Sent | ProbeKind::Received => (kind, token & 0xFF_FFFF),
         _ => (kind, token),
     }

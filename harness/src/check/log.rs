@@ -117,6 +117,14 @@ impl Core {
             None
         };
         let mut event = self.open_event(&record, position);
+        if event.end {
+            let finding = Finding::new(
+                Invariant::RecEoe,
+                "nothing behind the EOE of its event",
+                format!("a record of type {kind}"),
+            );
+            self.findings.push(finding.records(&event.raws).record(&raw()));
+        }
         event.records += 1;
         event.last = position;
         match kind {
@@ -475,6 +483,14 @@ impl Core {
     fn close(&mut self, stamp: Stamp) {
         let Some(event) = self.log.open.remove(&stamp) else { return };
         let release_alone = !event.releases.is_empty() && event.definitions.is_empty();
+        // Of an event that was closed before only the rest is here.
+        if !event.names.is_empty()
+            && usize::try_from(event.records) == Ok(event.names.len())
+            && !self.log.closed.contains_key(&stamp)
+        {
+            let expected = "another record in the event that an AUDIT_NSID is of";
+            self.findings.push(Finding::new(Invariant::G7Alone, expected, "none").records(&event.raws));
+        }
         self.log.closed.insert(stamp, Closed { named: !event.names.is_empty(), release_alone });
         self.log.closed_order.push_back(stamp);
         if self.log.closed_order.len() > CLOSED

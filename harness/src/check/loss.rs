@@ -123,6 +123,14 @@ impl LossEvidence {
         self.after.map(|status| status.lost)
     }
 
+    /// Records that the kernel counted as lost between the first step and the last one.
+    pub fn lost_meanwhile(&self) -> u32 {
+        match (self.before, self.after) {
+            (Some(before), Some(after)) => after.lost.wrapping_sub(before.lost),
+            _ => 0,
+        }
+    }
+
     pub fn fences_agree(&self) -> bool {
         !self.ledger_fences.is_empty() && self.ledger_fences == self.log_fences
     }

@@ -62,19 +62,27 @@ pub struct CheckOptions {
     pub ns_ids: Option<bool>,
     /// Whether perf is heard as a third witness; a run in which it says nothing is inconclusive then.
     pub perf: bool,
+    /// Whether everybody who logs can wait for room in audit's queue: a record that the kernel has lost is a finding then.
+    pub everybody_waits: bool,
 }
 
 impl CheckOptions {
     /// For a kernel of this version.
     #[must_use]
     pub const fn for_version(major: u32, minor: u32) -> Self {
-        Self { ns_ids: Some(major > 7 || (major == 7 && minor >= 2)), perf: false }
+        Self { ns_ids: Some(major > 7 || (major == 7 && minor >= 2)), perf: false, everybody_waits: false }
     }
 
     /// With perf as a third witness.
     #[must_use]
     pub const fn with_perf(self) -> Self {
         Self { perf: true, ..self }
+    }
+
+    /// Where everybody who logs can wait, or not.
+    #[must_use]
+    pub const fn with_everybody_waiting(self, everybody_waits: bool) -> Self {
+        Self { everybody_waits, ..self }
     }
 }
 
@@ -149,9 +157,9 @@ impl<S: JoinedSink> Checker<S> {
     fn give(&mut self) {
         for output in self.core.output.drain(..) {
             match output {
-                Output::Joined { fact, definition, attribution } => {
+                Output::Joined { fact, position, definition, attribution } => {
                     let definition = definition.as_ref().map(|definition| &definition.op);
-                    self.sink.joined(&Joined { fact: &fact, definition, attribution });
+                    self.sink.joined(&Joined { fact: &fact, position, definition, attribution });
                 }
                 Output::Released { id, by } => self.sink.released(id, by),
             }
@@ -198,6 +206,11 @@ impl Core {
         for id in unjudged {
             // No order of events is one in which all of it could be true.
             self.loss.ledger_fault(format!("what task {id} told waits for itself"));
+        }
+        let lost = self.loss.lost_meanwhile();
+        if self.options.everybody_waits && lost > 0 {
+            let expected = "no record is lost: everybody who logs can wait";
+            self.findings.push(Finding::new(Invariant::RecLost, expected, format!("the kernel lost {lost}")));
         }
         let loss = self.loss.prove(records);
         if self.log.init.is_none() && !self.findings.has(Invariant::G2Init) {

@@ -150,7 +150,9 @@ impl Core {
             return;
         }
         let due = self.ledger.silent.iter().filter(|silent| {
-            silent.left_in_the_light && silent.members == 0 && !silent.untold && !silent.logged
+            let in_the_light =
+                silent.last_left > 0 && silent.last_dark.is_none_or(|dark| dark < silent.last_left);
+            in_the_light && silent.members == 0 && !silent.untold && !silent.logged
         });
         let due: Vec<_> = due.map(|silent| (silent.position, silent.fact.clone())).collect();
         let released = self.log.undefined.values().filter(|undefined| undefined.release.is_some()).count();

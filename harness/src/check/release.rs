@@ -88,7 +88,6 @@ impl Core {
             Hold::Silent(index) => {
                 if let Some(silent) = self.ledger.silent.get_mut(index) {
                     silent.members += 1;
-                    silent.left_in_the_light = false;
                 }
             }
             Hold::Boot | Hold::Unknown => {}
@@ -111,7 +110,7 @@ impl Core {
                     && silent.members > 0
                 {
                     silent.members -= 1;
-                    silent.left_in_the_light = silent.members == 0;
+                    silent.last_left = silent.last_left.max(leaver.told.unwrap_or_default());
                 }
             }
             Hold::Boot | Hold::Unknown => {}
@@ -130,6 +129,26 @@ impl Core {
             Hold::Silent(index) => {
                 if let Some(silent) = self.ledger.silent.get_mut(index) {
                     silent.untold = true;
+                }
+            }
+            Hold::Boot | Hold::Unknown => {}
+        }
+    }
+
+    /// A member surely left while audit was off. If it was the last one, its release was not logged; whether it was is known when all have told.
+    pub fn left_dark(&mut self, hold: Hold, item: &Item) {
+        match hold {
+            Hold::Set(id) => {
+                if let Some(set) = self.sets.get_mut(id) {
+                    set.last_dark = set.last_dark.max(Some(item.position));
+                    if set.members == 1 {
+                        set.left_dark = Some((item.position, item.fact.clone()));
+                    }
+                }
+            }
+            Hold::Silent(index) => {
+                if let Some(silent) = self.ledger.silent.get_mut(index) {
+                    silent.last_dark = silent.last_dark.max(Some(item.position));
                 }
             }
             Hold::Boot | Hold::Unknown => {}
@@ -184,7 +203,7 @@ impl Core {
             let all_had_left = |late: &&Late| set.soft == 0 && late.before >= set.last_left;
             if empty
                 && released.is_some()
-                && !set.verified
+                && !set.is_excused()
                 && !set.untold
                 && let Some(late) = late.iter().find(all_had_left)
             {
@@ -237,7 +256,7 @@ impl Core {
                     // Within one epoch a member that the ledger has not told of any more may have been the last.
                     if empty
                         && set.joined
-                        && !set.verified
+                        && !set.is_excused()
                         && !set.reported
                         && !set.untold
                         && !set.release_matches()
@@ -268,7 +287,7 @@ impl Core {
                     let wait = (set.soft > 0
                         && set.emptied.is_some_and(|emptied| emptied >= epoch.min(self.ledger.epoch)))
                         || (set.uring && !end);
-                    if empty && set.joined && !set.reported && !set.verified && !set.untold && !wait {
+                    if empty && set.joined && !set.reported && !set.is_excused() && !set.untold && !wait {
                         set.reported = true;
                         findings.push(
                             Finding::new(

@@ -154,7 +154,8 @@ impl Core {
             }
             _ => (None, None),
         };
-        self.output.push(Output::Joined { fact: Box::new(item.fact), definition, attribution });
+        let position = item.position;
+        self.output.push(Output::Joined { fact: Box::new(item.fact), position, definition, attribution });
     }
 
     fn judge(&mut self, actor: &mut Actor, item: &Item) {
@@ -403,15 +404,7 @@ impl Core {
             Awaited::Silent(index) => {
                 let told = Some(item.position);
                 let leaver = Leaver { pid: item.fact.pid, tid: item.fact.tid, left: Left::Exit, told };
-                if let Hold::Set(id) = actor.hold
-                    && let Some(set) = self.sets.get_mut(id)
-                {
-                    // Its release, if it was the last member, was not logged.
-                    set.verified = true;
-                } else {
-                    self.forget(actor.hold);
-                }
-                self.leaves_dark(actor.hold, item);
+                self.left_dark(actor.hold, item);
                 self.leave(actor.hold, leaver, item.epoch);
                 actor.hold = Hold::Silent(*index);
                 self.enter(actor.hold);
@@ -419,16 +412,6 @@ impl Core {
             _ => {}
         }
         self.check_set(actor.hold, after, item, "after the call");
-    }
-
-    /// A member leaves while audit is off: if it is the last one, nothing in the log tells of that.
-    fn leaves_dark(&mut self, hold: Hold, item: &Item) {
-        if let Hold::Set(id) = hold
-            && let Some(set) = self.sets.get_mut(id)
-            && set.members == 1
-        {
-            set.left_dark = Some((item.position, item.fact.clone()));
-        }
     }
 
     /// Tasks that are over: they leave their sets, which must be released before the teller acts again.
@@ -457,7 +440,7 @@ impl Core {
                 }
                 let due = std::mem::take(&mut actor.due);
                 self.unpin(&due);
-                if actor.died_dark {
+                if actor.died_dark && !actor.surely_dark {
                     // Its release, if it was the last member, may not have been logged.
                     self.forget(actor.hold);
                 }
@@ -471,8 +454,8 @@ impl Core {
                 for set in &due {
                     self.pin(*set);
                 }
-                if actor.surely_dark && actor.ended {
-                    self.leaves_dark(actor.hold, item);
+                if actor.surely_dark {
+                    self.left_dark(actor.hold, item);
                 }
                 self.leave(actor.hold, leaver, item.epoch);
                 teller.due.extend(due);

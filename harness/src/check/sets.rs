@@ -121,6 +121,8 @@ pub(super) struct Set {
     pub pins: u32,
     /// Position in the ledger of the last word that a member has left.
     pub last_left: u64,
+    /// The same of those that surely left while audit was off: if nobody left later, the release was not logged.
+    pub last_dark: Option<u64>,
     /// Records that one who waited for a member caused afterwards, with no release before them.
     pub late: Vec<Late>,
     /// The first word of a member in an epoch behind the release.
@@ -146,6 +148,7 @@ impl Set {
             left_dark: None,
             pins: 0,
             last_left: 0,
+            last_dark: None,
             late: Vec::new(),
             alive: None,
         }
@@ -202,6 +205,11 @@ impl Set {
         self.members += 1;
         self.emptied = None;
         self.left_dark = None;
+    }
+
+    /// Whether nothing is to be said about who released it, or whether it had to be.
+    pub fn is_excused(&self) -> bool {
+        self.verified || self.last_dark.is_some_and(|dark| self.soft > 0 || dark >= self.last_left)
     }
 
     /// Whether the release names one of those who left.

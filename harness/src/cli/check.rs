@@ -42,7 +42,8 @@ pub fn check(args: &CheckArgs) -> Ending {
         Err(error) => return Ending::Usage(error.to_string()),
     };
     let sink = Lineage::new(scenario.name.clone(), titles(&scenario));
-    let (check, sink) = match replay::replay(&folder, check_options(&version), sink) {
+    let options = check_options(&version).with_everybody_waiting(scenario.everybody_waits());
+    let (check, sink) = match replay::replay(&folder, options, sink) {
         Ok(replayed) => replayed,
         Err(error) => return Ending::Usage(error.to_string()),
     };

@@ -19,6 +19,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("auditnsid", include_str!("../../../kernel-configs/auditnsid.config")),
     ("kunit", include_str!("../../../kernel-configs/kunit.config")),
     ("slub", include_str!("../../../kernel-configs/slub.config")),
+    ("full", include_str!("../../../kernel-configs/full.config")),
     ("xtables-legacy", include_str!("../../../kernel-configs/xtables-legacy.config")),
     ("lockdep", include_str!("../../../kernel-configs/lockdep.config")),
     ("kasan", include_str!("../../../kernel-configs/kasan.config")),

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Names and texts of the scenarios that nstrail brings, in the order in which `run` takes them.
-pub const EMBEDDED: [(&str, &str); 26] = [
+pub const EMBEDDED: [(&str, &str); 34] = [
     ("smoke", include_str!("scenarios/smoke.toml")),
     ("nest", include_str!("scenarios/nest.toml")),
     ("quiet", include_str!("scenarios/quiet.toml")),
@@ -30,6 +30,11 @@ pub const EMBEDDED: [(&str, &str); 26] = [
     ("refused", include_str!("scenarios/refused.toml")),
     ("filters", include_str!("scenarios/filters.toml")),
     ("exec", include_str!("scenarios/exec.toml")),
+    ("dark", include_str!("scenarios/dark.toml")),
+    ("late", include_str!("scenarios/late.toml")),
+    ("locked", include_str!("scenarios/locked.toml")),
+    ("threads", include_str!("scenarios/threads.toml")),
+    ("corners", include_str!("scenarios/corners.toml")),
     ("throttled", include_str!("scenarios/throttled.toml")),
     ("siblings", include_str!("scenarios/siblings.toml")),
     ("census", include_str!("scenarios/census.toml")),
@@ -38,6 +43,9 @@ pub const EMBEDDED: [(&str, &str); 26] = [
     ("killed", include_str!("scenarios/killed.toml")),
     ("reaped", include_str!("scenarios/reaped.toml")),
     ("crowd", include_str!("scenarios/crowd.toml")),
+    ("many", include_str!("scenarios/many.toml")),
+    ("last", include_str!("scenarios/last.toml")),
+    ("standalone", include_str!("scenarios/standalone.toml")),
     ("uring", include_str!("scenarios/uring.toml")),
     ("no-memory", include_str!("scenarios/no-memory.toml")),
     ("storm", include_str!("scenarios/storm.toml")),
@@ -45,7 +53,7 @@ pub const EMBEDDED: [(&str, &str); 26] = [
 ];
 
 /// Of these the first so many run unless others are named.
-const DEFAULTS: usize = 23;
+const DEFAULTS: usize = 31;
 
 /// A scenario that cannot be used.
 #[derive(Debug, Error)]
@@ -206,7 +214,7 @@ mod tests {
         let message = find("smok").unwrap_err().to_string();
         assert!(
             message.contains(
-                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rejoin, rollover, reincarnation, refused, filters, exec, throttled, siblings, census, veth, mounts, killed, reaped, crowd, uring, no-memory, storm, churn-short"
+                "smoke, nest, quiet, churn, flags, kept, deep-tree, join-web, rejoin, rollover, reincarnation, refused, filters, exec, dark, late, locked, threads, corners, throttled, siblings, census, veth, mounts, killed, reaped, crowd, many, last, standalone, uring, no-memory, storm, churn-short"
             ),
             "{message}"
         );

@@ -44,6 +44,8 @@ pub fn title(step: &Step) -> String {
         Step::Splat(splat) => format!("splat {splat:?}"),
         Step::Rejoin(rejoin) => words(&format!("{} joins of the own", rejoin.joins), &rejoin.types),
         Step::Backlog { limit: Some(limit) } => format!("backlog of {limit} records"),
+        Step::Together { labels } => format!("release {} together", labels.join(", ")),
+        Step::Lock {} => "lock audit".to_owned(),
         Step::Backlog { limit: None } => "backlog as at boot".to_owned(),
         Step::Absent(absent) => format!("nothing before Linux {}", absent.since),
         Step::Churn(churn) => format!("churn {} containers, {} workers", churn.containers, churn.workers),

@@ -126,7 +126,10 @@ pub enum RunEvent<'a> {
 
 /// Kernel parameters that every scenario needs: audit from boot, and a backlog that throttles the guest
 /// before it drops a record.
-pub const AUDIT_PARAMETERS: [&str; 2] = ["audit=1", "audit_backlog_limit=8192"];
+pub const AUDIT_PARAMETERS: [&str; 2] = [AUDIT_ON, "audit_backlog_limit=8192"];
+
+/// Of these the one that a scenario may do without (`audit_at_boot`).
+const AUDIT_ON: &str = "audit=1";
 
 /// How long the trace of one splat may be looked up in the sources.
 const DECODE_LIMIT: Duration = Duration::from_secs(60);
@@ -450,6 +453,7 @@ impl Base<'_> {
             cmdline: AUDIT_PARAMETERS
                 .iter()
                 .copied()
+                .filter(|parameter| scenario.audit_at_boot || *parameter != AUDIT_ON)
                 .chain(guest.perturbation.parameter)
                 .map(str::to_owned)
                 .chain(guest.append.clone())
@@ -485,7 +489,8 @@ impl Base<'_> {
         let attempt = |accelerator| {
             let accelerator = self.shared.config.guest.perturbation.accelerator(accelerator);
             let spec = self.spec(scenario, vcpus, &folder, &share, accelerator);
-            let options = check_options(&self.image.version);
+            let options =
+                check_options(&self.image.version).with_everybody_waiting(scenario.everybody_waits());
             let sink = Lineage::new(scenario.name.clone(), titles(scenario));
             drive::drive(&spec, scenario, self.shared.config.seed, options, sink, &mut |count| {
                 progress(RunEvent::Records { name: &scenario.name, count });

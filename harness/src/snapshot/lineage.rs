@@ -19,11 +19,11 @@ use nstrail_wire::namespace::{CLONE_NEW_ALL, CLONE_THREAD, NamespaceEntry, Names
 use super::actor::Actor;
 use super::line::Line;
 use super::membership::{Membership, Way};
-use super::origin::{Incarnations, Kind, Origin, resolve};
+use super::origin::{Incarnations, Kind, Moment, Origin, resolve};
 use super::shape::Forest;
 use super::text::{Canonical, Title};
 use super::words;
-use crate::check::joined::{Attribution, Joined, JoinedSink, ReleaseBy};
+use crate::check::joined::{Joined, JoinedSink, ReleaseBy};
 
 /// A set that the log has defined and that is still of interest.
 #[derive(Debug)]
@@ -158,7 +158,8 @@ impl Lineage {
         };
         let mut head = Line::new(written(call, flags));
         let makes = flags & CLONE_NEW_ALL;
-        let moved = inherits.moved(Way::Birth(makes), set, item.definition, &mut self.incarnations);
+        let moved =
+            inherits.moved(Way::Birth(makes), set, item.definition, item.position, &mut self.incarnations);
         let mut notes = Line::default();
         drift(&mut notes, "maker's set", &inherits.differing(parent_set));
         let expected = makes != 0 || moved.changed;
@@ -275,7 +276,7 @@ impl Lineage {
         if let Outcome::Failed { errno } = outcome {
             line.text(format!(" = {}", words::errno(errno)));
         }
-        let moved = membership.moved(way, after, item.definition, &mut self.incarnations);
+        let moved = membership.moved(way, after, item.definition, item.position, &mut self.incarnations);
         let mut entered = moved.membership;
         let asked = if let Outcome::Failed { .. } = outcome { 0 } else { flags & CLONE_NEW_ALL };
         let expected = asked != 0 || moved.changed;
@@ -324,14 +325,8 @@ impl Lineage {
     }
 
     /// `inside` is the task in whose network namespace a packet is.
-    fn probe(
-        &mut self,
-        fact: &Fact,
-        attribution: Option<Attribution>,
-        mut line: Line,
-        seen: &NamespaceSet,
-        inside: ActorId,
-    ) {
+    fn probe(&mut self, item: &Joined<'_>, mut line: Line, seen: &NamespaceSet, inside: ActorId) {
+        let (fact, attribution) = (item.fact, item.attribution);
         let membership = self.actor(fact.actor).membership.clone();
         match attribution {
             None => {
@@ -345,7 +340,8 @@ impl Lineage {
                     Some(id) => line.text(" in ").name(&self.set(id)),
                 };
                 if let Some(inum) = attribution.netns {
-                    let at = membership.id().map_or(u64::MAX, |id| id.saturating_add(1));
+                    let id = membership.id().map(|id| id.saturating_add(1));
+                    let at = Moment { id, position: item.position };
                     let netns =
                         self.actors.get(&inside).and_then(|actor| actor.membership.netns(inum)).cloned();
                     let netns = netns.unwrap_or_else(|| self.incarnations.join("net", inum, at));
@@ -459,13 +455,13 @@ impl JoinedSink for Lineage {
             Act::Probe { kind, set, .. } => {
                 self.enter_step(fact);
                 let line = Line::new(format!("probe {}", words::probe(*kind)));
-                self.probe(fact, item.attribution, line, set, fact.actor);
+                self.probe(item, line, set, fact.actor);
             }
             Act::Received { by, .. } => {
                 self.enter_step(fact);
                 let line = Line::new(words::probe(ProbeKind::Received));
                 // It says nothing about the sender's own set.
-                self.probe(fact, item.attribution, line, &NamespaceSet::default(), *by);
+                self.probe(item, line, &NamespaceSet::default(), *by);
             }
             Act::Reaped { child, status, .. } => self.reaped(*child, *status),
             Act::End => {

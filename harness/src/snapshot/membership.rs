@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nstrail_wire::namespace::{NamespaceEntry, NamespaceSet, NamespaceType};
 
 use super::line::Line;
-use super::origin::{Incarnations, Kind, Origin};
+use super::origin::{Incarnations, Kind, Moment, Origin};
 use nstrail_audit::NsidOp;
 
 /// A namespace that a task is in.
@@ -70,7 +70,7 @@ impl Membership {
                 Some(twin) if twin.inum == Some(inum) => twin,
                 _ => {
                     let origin = incarnations.origin(Kind::Namespace(entry.type_name()));
-                    incarnations.made(entry.type_name(), inum, 1, &origin);
+                    incarnations.made(entry.type_name(), inum, Moment { id: Some(1), position: 0 }, &origin);
                     line.text(format!(" {entry}:")).make(&origin);
                     Held { inum: Some(inum), origin }
                 }
@@ -119,16 +119,16 @@ impl Membership {
 
     /// The membership after an operation after which the ledger read `seen`.
     ///
-    /// `at` is the auditnsid that the operation took, the moment in which joined inums are to be understood.
+    /// `position` is that of the ledger's word: with the auditnsid that the operation took it is the moment in which joined inums are to be understood.
     pub(super) fn moved(
         &self,
         way: Way,
         seen: &NamespaceSet,
         definition: Option<&NsidOp>,
+        position: u64,
         incarnations: &mut Incarnations,
     ) -> Moved {
-        let rank = definition.map_or(0, |definition| definition.id);
-        let at = definition.map_or(u64::MAX, |definition| definition.id);
+        let at = Moment { id: definition.map(|definition| definition.id), position };
         let mut after = Self { entries: Default::default(), id: self.id, set: Arc::clone(&self.set) };
         let mut made: [bool; 10] = [false; 10];
         for (entry, inum) in seen.iter() {
@@ -145,7 +145,7 @@ impl Membership {
             let next = match (inum, held) {
                 (Some(inum), Some(held)) if held.inum == Some(inum) => Some(held.clone()),
                 (Some(inum), Some(held)) if held.inum.is_none() && !new => {
-                    incarnations.made(entry.type_name(), inum, rank, &held.origin);
+                    incarnations.made(entry.type_name(), inum, at, &held.origin);
                     Some(Held { inum: Some(inum), origin: Arc::clone(&held.origin) })
                 }
                 (None, _) if !new => held.cloned(),
@@ -160,7 +160,7 @@ impl Membership {
                         made[entry as usize] = true;
                         let origin = incarnations.origin(Kind::Namespace(entry.type_name()));
                         if let Some(inum) = inum {
-                            incarnations.made(entry.type_name(), inum, rank, &origin);
+                            incarnations.made(entry.type_name(), inum, at, &origin);
                         }
                         Some(Held { inum, origin })
                     } else if let Some(pending) =

@@ -37,8 +37,6 @@ pub(super) struct Origin {
 struct State {
     /// The origin that this one turned out to be.
     same: Option<Arc<Origin>>,
-    /// Rank of `same` while a better one may still come (joins only).
-    rank: u64,
     exits: u32,
     moves: u32,
 }
@@ -87,11 +85,21 @@ pub(super) fn resolve(origin: &Arc<Origin>) -> Arc<Origin> {
 /// incarnation made before it comes late; older ones than these cannot be meant any more.
 const REMEMBERED: usize = 16;
 
+/// When an operation was done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The auditnsid that it took, if the log tells.
+    pub id: Option<u64>,
+    /// Where the ledger tells of it.
+    pub position: u64,
+}
+
 /// Who holds which (type, inum).
 ///
 /// A join names a namespace that another actor made, and items of different actors come in any order. So the
 /// incarnation is chosen by auditnsid, not by arrival: ids rise with the operations that take them
-/// (CONTRACT.md G3), and what `at` joins was made by the newest operation before it.
+/// (CONTRACT.md G3), and what was joined was made by the newest operation before. Where the log does not tell an id (audit was off), the order of
+/// the ledger has to do.
 #[derive(Debug, Default)]
 pub(super) struct Incarnations {
     slots: HashMap<(&'static str, u32), Slot>,
@@ -100,10 +108,21 @@ pub(super) struct Incarnations {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Rank (auditnsid of the making operation, 0 if the log does not tell) and incarnation.
-    made: VecDeque<(u64, Arc<Origin>)>,
+    /// Incarnations, and when they were made.
+    made: VecDeque<(Moment, Arc<Origin>)>,
     /// Joins that may still be bound to another one.
-    joins: Vec<(u64, Weak<Origin>)>,
+    joins: Vec<(Moment, Weak<Origin>)>,
+}
+
+impl Slot {
+    /// The newest incarnation that was made before.
+    fn newest_before(&self, at: Moment) -> Option<&Arc<Origin>> {
+        let numbered = at.id.is_some() && self.made.iter().all(|(made, _)| made.id.is_some());
+        let key = |moment: &Moment| if numbered { moment.id.unwrap_or_default() } else { moment.position };
+        // The last of equal ones: then only the order of arrival is left.
+        let before = self.made.iter().filter(|(made, _)| key(made) < key(&at));
+        before.max_by_key(|(made, _)| key(made)).map(|(_, origin)| origin)
+    }
 }
 
 impl Incarnations {
@@ -113,35 +132,28 @@ impl Incarnations {
         Arc::new(Origin { serial: self.serials, kind, state: Mutex::default() })
     }
 
-    /// `origin` holds (type, inum) from the operation `rank` on.
-    pub(super) fn made(&mut self, type_name: &'static str, inum: u32, rank: u64, origin: &Arc<Origin>) {
+    /// `origin` holds (type, inum) from this operation on.
+    pub(super) fn made(&mut self, type_name: &'static str, inum: u32, at: Moment, origin: &Arc<Origin>) {
         let slot = self.slots.entry((type_name, inum)).or_default();
-        slot.made.push_back((rank, Arc::clone(origin)));
+        slot.made.push_back((at, Arc::clone(origin)));
         if slot.made.len() > REMEMBERED {
             slot.made.pop_front();
         }
-        slot.joins.retain(|(at, join)| {
-            let Some(join) = join.upgrade() else { return false };
-            let mut state = join.state();
-            if rank < *at && (state.same.is_none() || rank > state.rank) {
-                state.same = Some(Arc::clone(origin));
-                state.rank = rank;
+        let joins = std::mem::take(&mut slot.joins);
+        for (at, join) in joins {
+            let Some(found) = join.upgrade() else { continue };
+            if let Some(origin) = slot.newest_before(at) {
+                found.state().same = Some(Arc::clone(origin));
             }
-            true
-        });
+            slot.joins.push((at, join));
+        }
     }
 
-    /// The namespace that the operation `at` found at (type, inum).
-    pub(super) fn join(&mut self, type_name: &'static str, inum: u32, at: u64) -> Arc<Origin> {
+    /// The namespace that this operation found at (type, inum).
+    pub(super) fn join(&mut self, type_name: &'static str, inum: u32, at: Moment) -> Arc<Origin> {
         let join = self.origin(Kind::Namespace(type_name));
         let slot = self.slots.entry((type_name, inum)).or_default();
-        // The last of equal ranks: without ids only the order of arrival is left.
-        let best = slot.made.iter().filter(|(rank, _)| *rank < at).max_by_key(|(rank, _)| *rank);
-        if let Some((rank, origin)) = best {
-            let mut state = join.state();
-            state.same = Some(Arc::clone(origin));
-            state.rank = *rank;
-        }
+        join.state().same = slot.newest_before(at).map(Arc::clone);
         slot.joins.retain(|(_, other)| other.strong_count() > 0);
         slot.joins.push((at, Arc::downgrade(&join)));
         join
@@ -152,7 +164,7 @@ impl Incarnations {
     pub(super) fn settle(&mut self) {
         for slot in self.slots.values_mut() {
             let mut first: Option<Arc<Origin>> = None;
-            slot.joins.sort_by_key(|(at, _)| *at);
+            slot.joins.sort_by_key(|(at, _)| (at.id.unwrap_or(u64::MAX), at.position));
             for join in slot.joins.drain(..).filter_map(|(_, join)| join.upgrade()) {
                 if join.state().same.is_some() {
                     continue;
@@ -162,6 +174,45 @@ impl Incarnations {
                     None => first = Some(join),
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NET: Kind = Kind::Namespace("net");
+
+    fn at(id: Option<u64>, position: u64) -> Moment {
+        Moment { id, position }
+    }
+
+    /// Whichever comes first, an incarnation or those who join it: each gets the newest one before it.
+    #[test]
+    fn a_join_finds_the_newest_incarnation_before_it_in_any_order() {
+        for late in [false, true] {
+            let mut all = Incarnations::default();
+            let made: Vec<_> = (0..3).map(|_| all.origin(NET)).collect();
+            // 0x2, one while audit is off, and 0x9, all with the same number one after the other.
+            let moments = [at(Some(2), 10), at(None, 20), at(Some(9), 40)];
+            let tell = |all: &mut Incarnations| {
+                for (moment, origin) in moments.iter().zip(&made) {
+                    all.made("net", 7, *moment, origin);
+                }
+            };
+            if !late {
+                tell(&mut all);
+            }
+            let asked = [at(None, 15), at(None, 30), at(Some(5), 35), at(Some(12), 50)];
+            let joins: Vec<_> = asked.iter().map(|moment| all.join("net", 7, *moment)).collect();
+            if late {
+                tell(&mut all);
+            }
+            all.settle();
+            let found: Vec<_> = joins.iter().map(|join| resolve(join).serial).collect();
+            let expected = [0, 1, 1, 2].map(|index: usize| made[index].serial);
+            assert_eq!(found, expected, "{late}");
         }
     }
 }

@@ -105,13 +105,19 @@ pub(super) const fn probe(kind: ProbeKind) -> &'static str {
         ProbeKind::ConfigChange => "config change",
         ProbeKind::Packet => "packet",
         ProbeKind::NftPacket => "nft packet",
-        ProbeKind::IoUring => "io_uring",
+        ProbeKind::IoUring | ProbeKind::IoUringReused => "io_uring",
         ProbeKind::Abend => "abend",
         ProbeKind::Ptrace => "ptrace",
         ProbeKind::Sent => "datagram",
         ProbeKind::Received => "datagram that came in",
         ProbeKind::Listener => "listener",
         ProbeKind::Rename => "rename",
+        ProbeKind::UserLogin => "user login",
+        ProbeKind::UserAnomaly => "user anomaly",
+        ProbeKind::PacketOut => "packet on its way out",
+        ProbeKind::Promiscuous => "promiscuous",
+        ProbeKind::IoUringInline => "io_uring inline",
+        ProbeKind::IoUringPoller => "io_uring poller",
     }
 }
 

@@ -162,13 +162,28 @@ pub enum ProbeKind {
     /// PATH (1302) by an `always,exit` rule on rename: `name="/nstrail-rename-TOKEN"`, a file that is renamed over. Such an event has five PATH
     /// records, as many as a context has room for without asking for memory (`AUDIT_NAMES`, kernel/audit.h).
     Rename,
+    /// USER_LOGIN (1112), as programs that log people in send it: as [`ProbeKind::UserMessage`].
+    UserLogin,
+    /// ANOM_LOGIN_FAILURES (2100), of the second range of types that programs may send: as [`ProbeKind::UserMessage`].
+    UserAnomaly,
+    /// As [`ProbeKind::Packet`], logged by iptables in OUTPUT, where the task itself sends it.
+    PacketOut,
+    /// ANOM_PROMISCUOUS (1700) of a device that the task renamed: `dev=nstTOKEN`, and `prom=` is not 0. The kernel asks for its
+    /// memory without waiting, though a task does it (net/core/dev.c:__dev_set_promiscuity).
+    Promiscuous,
+    /// URINGOP (1336) of an openat that needs no worker: `uring_op=18`, `pid=` is the actor's. It is done in the actor's own system call.
+    IoUringInline,
+    /// As [`ProbeKind::IoUringInline`], done by the thread that polls the ring (`IORING_SETUP_SQPOLL`), which the actor has just made.
+    IoUringPoller,
+    /// As [`ProbeKind::IoUring`], by a worker that was there before: no new one came meanwhile. What an actor is told to do is `IoUring`.
+    IoUringReused,
 }
 
 impl ProbeKind {
     /// Whether it is a packet, which the kernel may log on behalf of no task.
     #[must_use]
     pub const fn is_packet(self) -> bool {
-        matches!(self, Self::Packet | Self::NftPacket | Self::Sent | Self::Received)
+        matches!(self, Self::Packet | Self::NftPacket | Self::Sent | Self::Received | Self::PacketOut)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{fact::Fact, perf::PerfEvent, scenario::Scenario};
 
 /// Version of this protocol. The agent is built from the same tree as the host, so a difference
 /// means a stale initramfs.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Name of the virtio-serial port for control.
 pub const CONTROL_PORT: &str = "nstrail.control";

@@ -81,6 +81,8 @@ pub enum RuleCall {
     Ptrace,
     UringMkdirat,
     Rename,
+    ExitGroup,
+    UringOpenat,
 }
 
 impl RuleCall {
@@ -92,6 +94,8 @@ impl RuleCall {
             Self::Ptrace => 101,
             Self::UringMkdirat => 37,
             Self::Rename => 82,
+            Self::ExitGroup => 231,
+            Self::UringOpenat => 18,
         }
     }
 
@@ -99,8 +103,8 @@ impl RuleCall {
     #[must_use]
     pub const fn list(self) -> RuleList {
         match self {
-            Self::Prctl | Self::Ptrace | Self::Rename => RuleList::Exit,
-            Self::UringMkdirat => RuleList::IoUring,
+            Self::Prctl | Self::Ptrace | Self::Rename | Self::ExitGroup => RuleList::Exit,
+            Self::UringMkdirat | Self::UringOpenat => RuleList::IoUring,
         }
     }
 }

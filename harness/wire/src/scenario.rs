@@ -40,6 +40,9 @@ pub struct Scenario {
     /// Kconfig symbols (without `CONFIG_`) that the kernel must have built in; without them the scenario is skipped.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// Whether audit is on from boot. If not, the collector turns it on, and what `op=init` is told then.
+    #[serde(default = "default_audit_at_boot")]
+    pub audit_at_boot: bool,
     /// Steps, in order.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
@@ -60,8 +63,17 @@ const fn default_silence() -> u32 {
 const fn default_snapshot() -> bool {
     true
 }
+const fn default_audit_at_boot() -> bool {
+    true
+}
 
 impl Scenario {
+    /// Whether a [`Step::Backlog`] makes everybody who logs wait for room, so that nothing may be lost for want of it.
+    #[must_use]
+    pub fn everybody_waits(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Backlog { limit: Some(_) }))
+    }
+
     /// Steps in preorder: the position of each is its number.
     #[must_use]
     pub fn preorder(&self) -> Vec<&Step> {

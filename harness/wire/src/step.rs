@@ -5,7 +5,7 @@
 //! of their own; a maker does nothing else while the task that it made is at work, so that the order of
 //! events is the scenario's and not the scheduler's. Only `churn`, `web` and `rejoin` run tasks beside each other.
 //!
-//! `fence`, `rule`, `audit` and `backlog` are for the outermost list: the agent's main task does them. What stands between two
+//! `fence`, `rule`, `audit`, `backlog` and `lock` are for the outermost list: the agent's main task does them. What stands between two
 //! of them is done by a plain fork of it, which is gone before the next of them begins.
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,10 @@ pub enum Step {
     },
     /// Moves at the highest rate: tasks join the namespaces that they are in already.
     Rejoin(Rejoin),
+    /// End labelled tasks at the same moment, each on a CPU of its own as far as there are enough, and reap them.
+    Together { labels: Vec<String> },
+    /// Lock audit's configuration until the guest's end (`AUDIT_LOCKED`, `auditctl -e 2`): it is as much on as before.
+    Lock {},
 }
 
 impl Step {
@@ -124,9 +128,12 @@ impl Step {
     #[must_use]
     pub const fn is_control(&self) -> bool {
         match self {
-            Self::Fence {} | Self::Rule(_) | Self::Audit { .. } | Self::Meddle(_) | Self::Backlog { .. } => {
-                true
-            }
+            Self::Fence {}
+            | Self::Rule(_)
+            | Self::Audit { .. }
+            | Self::Meddle(_)
+            | Self::Backlog { .. }
+            | Self::Lock {} => true,
             Self::Absent(absent) => absent.control,
             _ => false,
         }
@@ -207,6 +214,9 @@ pub struct Spawn {
     /// Older kernels have nothing to see here: the spawn is left out.
     #[serde(default)]
     pub since: Option<KernelVersion>,
+    /// The number that the task is to have (`set_tid` of clone3), in its maker's pid namespace.
+    #[serde(default)]
+    pub tid: Option<u32>,
 }
 
 impl Spawn {
@@ -224,6 +234,7 @@ impl Spawn {
             expect: None,
             refused_before: None,
             since: None,
+            tid: None,
         }
     }
 }
@@ -328,7 +339,7 @@ pub enum Fault {
 #[serde(deny_unknown_fields)]
 pub struct Unshare {
     pub flags: Vec<NamespaceType>,
-    /// Bits that unshare does not know, on top.
+    /// Other bits, on top: ones that move nobody (CLONE_FILES, say), or that unshare does not know.
     #[serde(default)]
     pub unknown: u32,
     /// UNSHARE_EMPTY_MNTNS instead of CLONE_NEWNS for the type `mnt`.
@@ -376,6 +387,19 @@ pub struct Exec {
     /// The exec fails with this errno (its file does not exist), and the old image goes on.
     #[serde(default)]
     pub expect: Option<Errno>,
+    #[serde(default)]
+    pub by: ExecBy,
+}
+
+/// What an exec names its file by, and the system call that goes with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecBy {
+    /// execveat(2) of an open file.
+    #[default]
+    Descriptor,
+    /// execve(2) of a path, which leads through /proc.
+    Path,
 }
 
 /// See [`Step::Nest`]: each level is a child of the one above it, in namespaces below its own.

@@ -60,7 +60,8 @@ pub fn finish(task: &mut Task, ending: Ending) -> Result<(), StepError> {
                 // before its own death must not show in the ledger.
                 await_death();
             }
-            task.end()
+            task.end()?;
+            task.stage.shared.meeting.join().map_err(StepError::call("sched_setaffinity"))
         }
         Ending::BeKilled { ready } => write_byte(ready),
     }
@@ -186,6 +187,26 @@ pub fn release(task: &mut Task, label: &str) -> Result<(), StepError> {
     let at = task.kept.iter().position(|kept| kept.label == label);
     let kept = task.kept.remove(at.ok_or_else(|| StepError::Label(label.to_owned()))?);
     end_kept(task, kept)
+}
+
+/// Does a [`Step::Together`].
+pub fn release_together(task: &mut Task, labels: &[String]) -> Result<(), StepError> {
+    let mut leaving = Vec::new();
+    for label in labels {
+        let at = task.kept.iter().position(|kept| kept.label == *label);
+        leaving.push(task.kept.remove(at.ok_or_else(|| StepError::Label(label.clone()))?));
+    }
+    let meeting = &task.stage.shared.meeting;
+    meeting.call(u32::try_from(leaving.len()).unwrap_or(u32::MAX));
+    for kept in &leaving {
+        write_byte(kept.release)?;
+    }
+    for kept in leaving {
+        reap(task, kept.actor, kept.local_pid, Status::Success)?;
+        inherited::close(kept.release);
+    }
+    meeting.call(0);
+    Ok(())
 }
 
 /// Lets a labelled child go, and reaps it.

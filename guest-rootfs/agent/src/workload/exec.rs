@@ -15,7 +15,7 @@ use std::{
 use nstrail_wire::{
     fact::{Act, ActorId, Call, Outcome, ProbeKind},
     namespace::{NamespaceEntry, NamespaceSet},
-    step::{Exec, Step},
+    step::{Exec, ExecBy, Step},
     version::KernelVersion,
 };
 use serde::{Deserialize, Serialize};
@@ -70,16 +70,26 @@ pub fn step(task: &mut Task, exec: &Exec, number: u32) -> Result<(), StepError> 
         Some(_) => (libc::AT_FDCWD, NO_SUCH_FILE, 0),
         None => (EXECUTABLE, c"", libc::AT_EMPTY_PATH),
     };
-    // SAFETY: a path and two lists of C strings that end with a null.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            directory,
-            path.as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            flags,
-        )
+    let result = match exec.by {
+        // SAFETY: a path and two lists of C strings that end with a null.
+        ExecBy::Descriptor => unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                directory,
+                path.as_ptr(),
+                arguments.as_ptr(),
+                environment.as_ptr(),
+                flags,
+            )
+        },
+        ExecBy::Path => {
+            let own = std::ffi::CString::new(format!("/proc/self/fd/{EXECUTABLE}")).unwrap_or_default();
+            let path = if exec.expect.is_some() { path } else { own.as_c_str() };
+            // SAFETY: as above.
+            unsafe {
+                libc::syscall(libc::SYS_execve, path.as_ptr(), arguments.as_ptr(), environment.as_ptr())
+            }
+        }
     };
     let errno = inherited::check(result).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
     inherited::close(file);

@@ -240,6 +240,7 @@ impl Control<'_> {
             Step::Backlog { limit } => {
                 self.audit.set_backlog(*limit).map_err(StepError::call("AUDIT_SET of the backlog limit"))
             }
+            Step::Lock {} => self.audit.lock().map_err(StepError::call("AUDIT_SET of enabled to locked")),
             Step::Meddle(how) => meddle::step(self.audit, self.collector, *how),
             Step::Absent(_) => Ok(()),
             _ => Err(StepError::Scenario("step is not for the main task")),

@@ -133,7 +133,7 @@ fn lives(stat: &CStr) -> io::Result<bool> {
 }
 
 /// The names in a folder of the initial proc that are numbers.
-fn numbers(folder: &CStr) -> io::Result<Vec<u32>> {
+pub(super) fn numbers(folder: &CStr) -> io::Result<Vec<u32>> {
     let file = inherited::open_at(PROC, folder, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC)?;
     let mut numbers = Vec::new();
     let result = read_numbers(file, &mut numbers);

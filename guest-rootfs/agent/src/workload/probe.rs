@@ -18,10 +18,10 @@ use super::{
     packet::{self, Logger},
     spawn::{Make, make_child},
     task::Task,
-    uring,
+    uring::{self, Poll},
 };
 use crate::{
-    netlink::AuditSocket,
+    netlink::{AUDIT_ANOM_LOGIN_FAILURES, AUDIT_USER, AUDIT_USER_LOGIN, AuditSocket},
     rule::{AuditRule, RuleAction, RuleCalls, RuleList},
 };
 
@@ -32,7 +32,7 @@ pub const MAGIC: u32 = 0x6e73_7472;
 const FIRST_UNUSED_CALL: u32 = 1_000_000;
 
 /// Does a [`Step::Probe`](nstrail_wire::step::Step::Probe).
-pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
+pub fn cause(task: &mut Task, mut kind: ProbeKind) -> Result<(), StepError> {
     match kind {
         ProbeKind::Abend => return abend(task),
         ProbeKind::Listener => return listener(task),
@@ -40,19 +40,28 @@ pub fn cause(task: &mut Task, kind: ProbeKind) -> Result<(), StepError> {
     }
     let token = task.stage.ledger.allocate_token();
     match kind {
-        ProbeKind::UserMessage => user_message(token)?,
+        ProbeKind::UserMessage => user_message(AUDIT_USER, token)?,
+        ProbeKind::UserLogin => user_message(AUDIT_USER_LOGIN, token)?,
+        ProbeKind::UserAnomaly => user_message(AUDIT_ANOM_LOGIN_FAILURES, token)?,
         ProbeKind::Syscall => call(token),
         ProbeKind::Seccomp => seccomp(task, token)?,
         ProbeKind::Login => inherited::write_proc(c"thread-self/loginuid", token.to_string().as_bytes())
             .map_err(StepError::call("loginuid"))?,
         ProbeKind::ConfigChange => config_change(token)?,
         ProbeKind::Packet => packet::send(Logger::Xtables, token)?,
+        ProbeKind::PacketOut => packet::send(Logger::XtablesOut, token)?,
+        ProbeKind::Promiscuous => packet::listen_to_all(token)?,
         ProbeKind::NftPacket => packet::send(Logger::Nftables, token)?,
-        ProbeKind::IoUring => uring::make_directory(token)?,
+        ProbeKind::IoUring => kind = uring::make_directory(token)?,
+        ProbeKind::IoUringInline => uring::open_file(Poll::No)?,
+        ProbeKind::IoUringPoller => uring::open_file(Poll::Yes)?,
         ProbeKind::Rename => rename(token)?,
         ProbeKind::Abend | ProbeKind::Listener => {}
         ProbeKind::Ptrace | ProbeKind::Sent | ProbeKind::Received => {
             return Err(StepError::Scenario("a probe of another task: the steps `trace` and `datagram`"));
+        }
+        ProbeKind::IoUringReused => {
+            return Err(StepError::Scenario("which worker it is, is not ours to say"));
         }
     }
     task.tell(Act::Probe { kind, token, set: task.set })?;
@@ -68,10 +77,10 @@ pub fn call(token: u64) {
     unsafe { libc::syscall(libc::SYS_prctl, libc::c_long::from(MAGIC), token, 0, 0, 0) };
 }
 
-fn user_message(token: u64) -> Result<(), StepError> {
+fn user_message(message_type: u16, token: u64) -> Result<(), StepError> {
     AuditSocket::open()
-        .and_then(|socket| socket.user_message(format!("nstrail-token={token}").as_bytes()))
-        .map_err(StepError::call("AUDIT_USER"))
+        .and_then(|socket| socket.user_message_of(message_type, format!("nstrail-token={token}").as_bytes()))
+        .map_err(StepError::call("message to audit"))
 }
 
 /// Renames a file over another one, and removes what is left.

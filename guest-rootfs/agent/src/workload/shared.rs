@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that all tasks of a workload share, across fork, exec and any change of namespaces.
 //!
-//! Four things pass through it that no return value can carry: the first error (a task in the depth of a tree
+//! Five things pass through it that no return value can carry: the first error (a task in the depth of a tree
 //! has no other way to tell why it gave up), the number that a child has in the initial pid namespace (its
-//! maker may sit in another one), who an adopted task is (its reaper did not make it), and how a call went whose
-//! caller may have died of it.
+//! maker may sit in another one), who an adopted task is (its reaper did not make it), how a call went whose
+//! caller may have died of it, and the moment in which tasks that end together do so.
 
 use std::{
     io, ptr,
@@ -13,7 +13,10 @@ use std::{
 
 use nstrail_wire::fact::ActorId;
 
-use super::inherited::{self, SHARED};
+use super::{
+    inherited::{self, SHARED},
+    workers::stay_on_one_cpu,
+};
 
 const ERROR_ROOM: usize = 512;
 const FOUNDLINGS: usize = 256;
@@ -45,6 +48,49 @@ pub struct TrialEnd {
     pub starved: AtomicU32,
 }
 
+/// Where tasks wait for each other before they end.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Meeting {
+    /// How many there will be; 0: nobody waits.
+    expected: AtomicU32,
+    placed: AtomicU32,
+    arrived: AtomicU32,
+}
+
+impl Meeting {
+    /// The next so many tasks that end will wait for each other.
+    pub fn call(&self, expected: u32) {
+        self.placed.store(0, Ordering::Relaxed);
+        self.arrived.store(0, Ordering::Relaxed);
+        self.expected.store(expected, Ordering::Release);
+    }
+
+    /// Waits for all others, on a CPU of its own if there are enough.
+    ///
+    /// # Errors
+    /// If the task may not choose its CPU.
+    pub fn join(&self) -> io::Result<()> {
+        let expected = self.expected.load(Ordering::Acquire);
+        if expected == 0 {
+            return Ok(());
+        }
+        stay_on_one_cpu(self.placed.fetch_add(1, Ordering::Relaxed))?;
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        let mut looks = 0_u32;
+        // They are to see it at the same time, so nobody sleeps; but one whose CPU another one needs makes room now and then.
+        while self.arrived.load(Ordering::Acquire) < expected {
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(4096) {
+                // SAFETY: plain system call.
+                unsafe { libc::sched_yield() };
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 #[repr(C)]
@@ -55,6 +101,7 @@ pub struct Shared {
     pub collector: AtomicU32,
     /// Of the call on trial: there is one at a time.
     pub trial: TrialEnd,
+    pub meeting: Meeting,
     /// Times that the PID counter was seen to wrap around.
     pub rollovers: AtomicU64,
     error_state: AtomicU32,

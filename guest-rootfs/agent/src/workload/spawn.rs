@@ -69,6 +69,8 @@ pub struct Make {
     pub trial: Option<Trial>,
     /// The child is a bare one ([`Task::bare`]).
     pub bare: bool,
+    /// The number that the child is to have.
+    pub tid: Option<u32>,
 }
 
 /// A call that may come to nothing: what became of it is told by [`Shared`](super::shared::Shared).
@@ -85,7 +87,7 @@ pub enum Trial {
 impl Make {
     /// A call with namespace types and nothing else.
     pub fn plain(call: SpawnCall, types: &[NamespaceType]) -> Self {
-        Self { call, flags: bits(types), fault: None, cgroup: -1, trial: None, bare: false }
+        Self { call, flags: bits(types), fault: None, cgroup: -1, trial: None, bare: false, tid: None }
     }
 
     /// The flags as the ledger has them: vfork implies two.
@@ -168,6 +170,7 @@ pub fn step(task: &mut Task, spawn: &Spawn, number: u32) -> Result<(), StepError
         cgroup: cgroup.as_ref().map_or(PROC, Cgroup::fd),
         trial: None,
         bare: false,
+        tid: spawn.tid,
     };
     let leaves = foundlings(&spawn.inside);
     if leaves > 0 {
@@ -314,8 +317,9 @@ pub fn make_child(
     };
     let stack = shares_memory.then(Stack::take).transpose().map_err(StepError::call("stack"))?;
     let mut pidfd: RawFd = -1;
-    let pid_one: i32 = 1;
-    let arguments = clone_args(make, &mut pidfd, &pid_one);
+    // Number 1 is taken.
+    let number: u32 = make.tid.unwrap_or(1);
+    let arguments = clone_args(make, &mut pidfd, &number);
     let raw = raw_call(make, &arguments);
     let told = &task.stage.shared.trial;
     if let Some(trial) = make.trial {
@@ -359,7 +363,7 @@ pub fn make_child(
     Ok(errno.is_none().then_some(Made { actor, local_pid: result as i32, _stack: stack }))
 }
 
-fn clone_args(make: &Make, pidfd: &mut RawFd, pid_one: &i32) -> CloneArgs {
+fn clone_args(make: &Make, pidfd: &mut RawFd, number: &u32) -> CloneArgs {
     let sibling = make.flags & (CLONE_THREAD | CLONE_PARENT) != 0;
     let mut arguments = CloneArgs {
         flags: make.flags,
@@ -375,13 +379,12 @@ fn clone_args(make: &Make, pidfd: &mut RawFd, pid_one: &i32) -> CloneArgs {
     if make.flags & SpawnFlag::IntoCgroup.bit() != 0 {
         arguments.cgroup = make.cgroup as u64;
     }
-    match make.fault {
-        Some(Fault::TakenPid) => {
-            arguments.set_tid = ptr::from_ref(pid_one) as u64;
-            arguments.set_tid_size = 1;
-        }
-        Some(Fault::ExitSignal) => arguments.exit_signal = 200,
-        _ => {}
+    if make.fault == Some(Fault::TakenPid) || make.tid.is_some() {
+        arguments.set_tid = ptr::from_ref(number) as u64;
+        arguments.set_tid_size = 1;
+    }
+    if make.fault == Some(Fault::ExitSignal) {
+        arguments.exit_signal = 200;
     }
     arguments
 }

@@ -199,7 +199,9 @@ impl Task {
                 Some(line) => line.ask(),
                 None => Err(OUTERMOST),
             },
-            Step::Fence {} | Step::Rule(_) | Step::Meddle(_) | Step::Backlog { .. } => Err(OUTERMOST),
+            Step::Fence {} | Step::Rule(_) | Step::Meddle(_) | Step::Backlog { .. } | Step::Lock {} => {
+                Err(OUTERMOST)
+            }
             Step::Spawn(spawn) => spawn::step(self, spawn, number),
             Step::Unshare(unshare) => moves::unshare(self, unshare),
             Step::Setns(setns) => moves::setns(self, setns),
@@ -210,6 +212,7 @@ impl Task {
             Step::Processes { max } => privilege::limit_processes(*max),
             Step::Limit { r#type, max } => privilege::limit(*r#type, *max),
             Step::Release { label } => death::release(self, label),
+            Step::Together { labels } => death::release_together(self, labels),
             Step::Nest(nest) => nest::step(self, nest, number),
             Step::Churn(churn) => churn::step(self, churn),
             Step::Web(web) => web::step(self, web),

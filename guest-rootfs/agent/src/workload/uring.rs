@@ -1,22 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One io_uring operation, by hand: a mkdirat, which io_uring always leaves to a worker thread.
+//! One io_uring operation, by hand.
 //!
-//! mkdirat because its audit event has a PATH record with the new name, and an event of its own because a worker is in no
-//! system call (kernel/auditsc.c:__audit_uring_entry).
+//! A mkdirat, which io_uring always leaves to a worker thread: its event is one of its own, because a worker is in no system call
+//! (kernel/auditsc.c:__audit_uring_entry). Or an openat of what is in the cache, which is done at once: in the system call that submits it,
+//! or by the thread that polls the ring.
 
 use std::{
-    ffi::{CString, c_void},
+    ffi::{CStr, CString, c_void},
     io,
     os::fd::RawFd,
     ptr,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{error::StepError, inherited};
+use nstrail_wire::fact::ProbeKind;
 
+use super::{error::StepError, inherited, onlooker};
+
+const IORING_OP_OPENAT: u8 = 18;
 const IORING_OP_MKDIRAT: u8 = 37;
+const IORING_SETUP_SQPOLL: u32 = 2;
 const IORING_OFF_SQES: libc::off_t = 0x1000_0000;
 const IORING_ENTER_GETEVENTS: u32 = 1;
+const IORING_ENTER_SQ_WAKEUP: u32 = 2;
+/// It is on every mount of devtmpfs, and in the cache once it was looked up.
+const CACHED: &CStr = c"/dev/null";
+
+/// Whether a thread of the kernel's polls the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    No,
+    Yes,
+}
 
 /// `struct io_uring_params` (include/uapi/linux/io_uring.h).
 #[derive(Default)]
@@ -52,7 +67,7 @@ struct Offsets {
     user_addr: u64,
 }
 
-/// `struct io_uring_sqe`, as far as mkdirat uses it.
+/// `struct io_uring_sqe`, as far as these operations use it.
 #[repr(C)]
 struct Submission {
     opcode: u8,
@@ -101,55 +116,91 @@ impl Drop for Mapping {
     }
 }
 
-/// Makes the directory `/nstrail-token-TOKEN` by io_uring, and removes it by an ordinary call.
-pub fn make_directory(token: u64) -> Result<(), StepError> {
+/// Makes the directory `/nstrail-token-TOKEN` by io_uring, and removes it by an ordinary call. Gives what is known of the worker that did it.
+pub fn make_directory(token: u64) -> Result<ProbeKind, StepError> {
     let path = CString::new(format!("/nstrail-token-{token}")).unwrap_or_default();
-    let result = submit(&path).map_err(StepError::call("io_uring"))?;
-    if result < 0 {
-        return Err(StepError::Call {
-            what: "mkdirat by io_uring",
-            source: io::Error::from_raw_os_error(-result),
-        });
-    }
+    let before = workers().map_err(StepError::call("list of io_uring workers"))?;
+    let result = submit(Poll::No, IORING_OP_MKDIRAT, &path, 0o700).map_err(StepError::call("io_uring"))?;
+    let after = workers().map_err(StepError::call("list of io_uring workers"))?;
+    refused("mkdirat by io_uring", result)?;
     // SAFETY: `path` is a C string.
     let result = unsafe { libc::rmdir(path.as_ptr()) };
-    inherited::check(result.into()).map(drop).map_err(StepError::call("rmdir"))
+    inherited::check(result.into()).map_err(StepError::call("rmdir"))?;
+    let reused = !before.is_empty() && before == after;
+    Ok(if reused { ProbeKind::IoUringReused } else { ProbeKind::IoUring })
 }
 
-fn submit(path: &CString) -> io::Result<i32> {
+/// Opens a file that needs no worker, and closes it.
+pub fn open_file(poll: Poll) -> Result<(), StepError> {
+    // Afterwards it is in the cache.
+    let known = inherited::open_at(libc::AT_FDCWD, CACHED, libc::O_RDONLY | libc::O_CLOEXEC)
+        .map_err(StepError::call("open of /dev/null"))?;
+    inherited::close(known);
+    let result = submit(poll, IORING_OP_OPENAT, CACHED, 0).map_err(StepError::call("io_uring"))?;
+    refused("openat by io_uring", result)?;
+    inherited::close(result);
+    Ok(())
+}
+
+fn refused(what: &'static str, result: i32) -> Result<(), StepError> {
+    if result < 0 {
+        return Err(StepError::Call { what, source: io::Error::from_raw_os_error(-result) });
+    }
+    Ok(())
+}
+
+/// The threads of this process that io_uring has made to work (io_uring/io-wq.c names them), by number.
+fn workers() -> io::Result<Vec<u32>> {
+    let mut workers = onlooker::numbers(c"self/task")?;
+    workers.retain(|tid| {
+        let path = CString::new(format!("self/task/{tid}/comm")).unwrap_or_default();
+        let mut room = [0; 32];
+        // One that is gone by now is none.
+        inherited::read_proc(&path, &mut room).is_ok_and(|name| name.starts_with(b"iou-wrk-"))
+    });
+    workers.sort_unstable();
+    Ok(workers)
+}
+
+/// `length` is what the operation has in that field: the mode of a new directory.
+fn submit(poll: Poll, operation: u8, path: &CStr, length: u32) -> io::Result<i32> {
     let mut params = Params::default();
+    if poll == Poll::Yes {
+        params.flags = IORING_SETUP_SQPOLL;
+    }
     // SAFETY: `params` is writable and as the kernel has it.
     let ring =
         inherited::check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut params) })? as RawFd;
-    let result = submit_to(ring, &params, path);
-    inherited::close(ring);
-    result
-}
-
-fn submit_to(ring: RawFd, params: &Params, path: &CString) -> io::Result<i32> {
-    // From 5.4 on both rings lie in one mapping (IORING_FEAT_SINGLE_MMAP).
-    let submissions = params.sq.word6 as usize + params.sq_entries as usize * 4;
-    let completions = params.cq.word5 as usize + params.cq_entries as usize * 16;
-    let rings = Mapping::new(ring, submissions.max(completions), 0)?;
-    let entries = Mapping::new(ring, params.sq_entries as usize * size_of::<Submission>(), IORING_OFF_SQES)?;
     let entry = Submission {
-        opcode: IORING_OP_MKDIRAT,
+        opcode: operation,
         flags: 0,
         priority: 0,
         fd: libc::AT_FDCWD,
         offset: 0,
         address: path.as_ptr() as u64,
-        length: 0o700,
+        length,
         rest: [0; 9],
     };
+    let result = submit_to(ring, &params, entry);
+    inherited::close(ring);
+    result
+}
+
+fn submit_to(ring: RawFd, params: &Params, entry: Submission) -> io::Result<i32> {
+    // From 5.4 on both rings lie in one mapping (IORING_FEAT_SINGLE_MMAP).
+    let submissions = params.sq.word6 as usize + params.sq_entries as usize * 4;
+    let completions = params.cq.word5 as usize + params.cq_entries as usize * 16;
+    let rings = Mapping::new(ring, submissions.max(completions), 0)?;
+    let entries = Mapping::new(ring, params.sq_entries as usize * size_of::<Submission>(), IORING_OFF_SQES)?;
     // SAFETY: the mapping has room for one entry at least, and the kernel reads it only after the tail has moved.
     unsafe { entries.base.cast::<Submission>().write(entry) };
     rings.word(params.sq.word6).store(0, Ordering::Relaxed);
     rings.word(params.sq.tail).store(1, Ordering::Release);
     let none = ptr::null::<c_void>();
+    let polled = params.flags & IORING_SETUP_SQPOLL != 0;
+    let flags = IORING_ENTER_GETEVENTS | if polled { IORING_ENTER_SQ_WAKEUP } else { 0 };
     // SAFETY: no signal mask; the path lives until the completion is there.
-    let entered =
-        unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, none, 0) };
+    let entered = unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, 1, 1, flags, none, 0) };
     inherited::check(entered)?;
     if rings.word(params.cq.tail).load(Ordering::Acquire) == 0 {
         return Err(io::ErrorKind::WouldBlock.into());

@@ -111,3 +111,38 @@ fn a_definition_made_in_the_dark_is_caught() {
     let counts = check_sim(&sim).counts;
     assert!(counts.contains_key(&Invariant::G9Silent), "{counts:?}");
 }
+
+/// A set that one member left in the dark and another one in the light has a release, whichever way the first one went.
+#[test]
+fn a_set_that_lives_across_the_dark_is_released() {
+    for (moves, made_dark) in [(false, false), (true, false), (false, true), (true, true)] {
+        let run = |forgotten: bool| {
+            let mut sim = Sim::new();
+            if made_dark {
+                sim.enable(false);
+            }
+            let stays = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+            let leaves = sim.clone(stays, Call::Fork, 0);
+            sim.go_on(leaves);
+            if !made_dark {
+                sim.enable(false);
+            }
+            if moves {
+                sim.unshare(leaves, NamespaceType::Ipc.flag());
+            }
+            sim.exit(leaves, true);
+            sim.reap(leaves, 0);
+            sim.go_on(0);
+            sim.enable(true);
+            sim.exit(stays, true);
+            sim.reap(stays, 0);
+            if forgotten {
+                sim.log.retain(|line| !line.body.starts_with("op=release"));
+            }
+            sim.finish();
+            check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(run(false), [], "{moves} {made_dark}");
+        assert_eq!(run(true), [Invariant::G5Missing], "{moves} {made_dark}");
+    }
+}

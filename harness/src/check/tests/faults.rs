@@ -10,7 +10,7 @@ use nstrail_wire::{
 };
 
 use super::{
-    assert_same_in_any_interleaving, check_sim,
+    assert_same_in_any_interleaving, check_on, check_sim,
     sim::{Line, Sim},
 };
 use crate::check::{Invariant, LossProof, Outcome};
@@ -822,4 +822,23 @@ fn a_record_of_a_clone_that_a_signal_cut_off_is_caught() {
     sim.ledger[at].act = Act::Childless { of, call: Call::Clone3 };
     assert_eq!(found(&sim), [Invariant::G6Silence]);
     assert_same_in_any_interleaving(&sim, Invariant::G6Silence);
+}
+
+/// A kernel that loses a record where everybody can wait is wrong, and not only in doubt.
+#[test]
+fn a_loss_where_everybody_waits_is_a_finding() {
+    let mut sim = story();
+    for fact in &mut sim.ledger {
+        if let Act::Audit(AuditFact::Status { status, when: nstrail_wire::fact::When::After }) = &mut fact.act
+        {
+            status.lost = 1;
+        }
+    }
+    let run = |everybody_waits| {
+        let options = sim.options().with_everybody_waiting(everybody_waits);
+        let result = check_on(options, &sim.log, &sim.ledger, &sim.perf, &mut || true);
+        (result.outcome(), result.counts.into_keys().collect::<Vec<_>>())
+    };
+    assert_eq!(run(false), (Outcome::Inconclusive, vec![]));
+    assert_eq!(run(true), (Outcome::Failed, vec![Invariant::RecLost]));
 }

@@ -78,7 +78,14 @@ fn each_operation(mut sim: Sim) {
             ProbeKind::ConfigChange,
             ProbeKind::Packet,
             ProbeKind::IoUring,
+            ProbeKind::IoUringReused,
+            ProbeKind::IoUringInline,
+            ProbeKind::IoUringPoller,
             ProbeKind::Rename,
+            ProbeKind::UserLogin,
+            ProbeKind::UserAnomaly,
+            ProbeKind::PacketOut,
+            ProbeKind::Promiscuous,
         ] {
             sim.probe(child, probe);
         }

@@ -513,7 +513,32 @@ impl Sim {
                     self.push(1342, serial, format!("netns=net:{net}"));
                 }
             }
-            ProbeKind::IoUring => {
+            ProbeKind::UserLogin | ProbeKind::UserAnomaly => {
+                let kind = if kind == ProbeKind::UserLogin { 1112 } else { 2100 };
+                self.push(kind, serial, format!("pid={pid} uid=0 auid=1 ses=1 msg='nstrail-token={token}'"));
+                self.attribute(serial, id);
+            }
+            ProbeKind::PacketOut => {
+                let net = set.get(NamespaceEntry::Net);
+                let [.., b, c, d] = token.to_be_bytes();
+                self.push(1324, serial, format!("mark=0x0 saddr=127.0.0.1 daddr=127.{b}.{c}.{d} proto=17"));
+                self.push(1342, serial, format!("netns=net:{net}"));
+                self.attribute(serial, id);
+            }
+            ProbeKind::Promiscuous => {
+                self.push(
+                    1700,
+                    serial,
+                    format!("dev=nst{token} prom=256 old_prom=0 auid=1 uid=0 gid=0 ses=1"),
+                );
+                self.attribute(serial, id);
+            }
+            ProbeKind::IoUringInline | ProbeKind::IoUringPoller => {
+                self.push(1336, serial, format!("uring_op=18 success=yes exit=5 items=0 ppid=1 pid={pid}"));
+                self.attribute(serial, id);
+                self.push(1320, serial, String::new());
+            }
+            ProbeKind::IoUring | ProbeKind::IoUringReused => {
                 self.push(1336, serial, format!("uring_op=37 success=yes exit=0 items=1 ppid=1 pid={pid}"));
                 self.push(1302, serial, "item=0 name=(null) inode=1".to_owned());
                 self.attribute(serial, id);

@@ -34,14 +34,16 @@ type Verdict = Result<(), Objection>;
 /// # Errors
 /// That step, and why.
 pub fn check(scenario: &Scenario) -> Verdict {
-    let mut outermost = Outermost { rules: Vec::new(), renames: Vec::new(), audit: true, tight: false };
+    let mut outermost =
+        Outermost { rules: Vec::new(), logged: Vec::new(), audit: true, tight: false, locked: false };
     let mut place = Place::default();
     for (number, step) in numbered(&scenario.steps, 0) {
         if step.is_control() {
             outermost.check(step, number)?;
             if !matches!(step, Step::Audit { .. }) {
                 // The stage that knew them is gone.
-                place = Place::outermost(outermost.tight, !outermost.renames.is_empty());
+                let logged = outermost.logged.iter().map(|(_, call)| *call).collect();
+                place = Place::outermost(outermost.tight, logged);
             }
         } else {
             place.check(step, number)?;
@@ -100,19 +102,31 @@ fn hold(holds: bool, step: u32, reason: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Objection { step, reason: reason() }) }
 }
 
+/// Calls and operations that no event tells of without a rule.
+const PROBED: [RuleCall; 2] = [RuleCall::Rename, RuleCall::UringOpenat];
+
 /// What the agent's main task has done so far.
 struct Outermost {
     rules: Vec<String>,
-    /// Those of them that log a rename.
-    renames: Vec<String>,
+    /// The calls and operations that they log, each with the rule's key.
+    logged: Vec<(String, RuleCall)>,
     audit: bool,
     /// Few records may wait.
     tight: bool,
+    /// Nothing of audit can be changed any more.
+    locked: bool,
 }
 
 impl Outermost {
     fn check(&mut self, step: &Step, number: u32) -> Verdict {
+        let changes = !matches!(step, Step::Fence {} | Step::Absent(_));
+        hold(!(self.locked && changes), number, || "would change audit, which is locked by then".into())?;
         match step {
+            Step::Lock {} => {
+                hold(self.audit, number, || "locks audit while it is off".into())?;
+                self.locked = true;
+                Ok(())
+            }
             Step::Fence {} => {
                 hold(self.audit, number, || "is a fence while audit is off: nothing marks it".into())
             }
@@ -136,16 +150,18 @@ impl Outermost {
                     format!("adds rule `{key}`, which stands already")
                 })?;
                 self.rules.push(key.clone());
-                let named = rule.calls.is_empty() || rule.calls.contains(&RuleCall::Rename);
-                if rule.list == RuleList::Exit && rule.action == RuleAction::Always && named {
-                    self.renames.push(key.clone());
+                if rule.action == RuleAction::Always {
+                    let named = |call: &RuleCall| {
+                        call.list() == rule.list && (rule.calls.is_empty() || rule.calls.contains(call))
+                    };
+                    self.logged.extend(PROBED.into_iter().filter(named).map(|call| (key.clone(), call)));
                 }
                 check_rule(rule, number)
             }
             Step::Rule(RuleStep::Remove(key)) => {
                 let known = self.rules.len();
                 self.rules.retain(|rule| rule != key);
-                self.renames.retain(|rule| rule != key);
+                self.logged.retain(|(rule, _)| rule != key);
                 hold(self.rules.len() < known, number, || {
                     format!("removes rule `{key}`, which does not stand")
                 })

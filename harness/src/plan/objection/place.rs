@@ -4,6 +4,7 @@
 use nstrail_wire::{
     fact::ProbeKind,
     namespace::NamespaceType,
+    rule::RuleCall,
     scenario::{numbered, size},
     step::{
         Death, EveryCall, Exec, Interrupt, JoinBy, Nest, NoMemory, Pin, PinBy, Repeat, Setns, Spawn,
@@ -46,8 +47,8 @@ pub(super) struct Place {
     stranger: bool,
     /// Few records may wait: what is logged where nobody can wait may be lost.
     tight: bool,
-    /// A rule logs each rename.
-    renames_logged: bool,
+    /// Calls and operations that a rule logs.
+    logged: Vec<RuleCall>,
     /// Its maker adopts whom it leaves behind.
     adopted: bool,
     /// It is an init: whom it leaves behind dies with it.
@@ -59,9 +60,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// That of a plain fork of the agent's main task, while few records may wait or not, and a rule logs renames or none does.
-    pub(super) fn outermost(tight: bool, renames_logged: bool) -> Self {
-        Self { tight, renames_logged, ..Self::default() }
+    /// That of a plain fork of the agent's main task, while few records may wait or not, and rules log these calls.
+    pub(super) fn outermost(tight: bool, logged: Vec<RuleCall>) -> Self {
+        Self { tight, logged, ..Self::default() }
     }
 
     fn walk(&mut self, steps: &[Step], first: u32) -> Verdict {
@@ -81,7 +82,12 @@ impl Place {
 
     pub(super) fn check(&mut self, step: &Step, number: u32) -> Verdict {
         match step {
-            Step::Fence {} | Step::Rule(_) | Step::Audit { .. } | Step::Meddle(_) | Step::Backlog { .. } => {
+            Step::Fence {}
+            | Step::Rule(_)
+            | Step::Audit { .. }
+            | Step::Meddle(_)
+            | Step::Backlog { .. }
+            | Step::Lock {} => {
                 hold(false, number, || "is for the outermost list (fence, rule, audit, backlog)".into())
             }
             Step::Spawn(spawn) => self.spawn(spawn, number),
@@ -114,6 +120,21 @@ impl Place {
                 hold(self.waiting.len() < known, number, || {
                     format!("releases `{label}`, which is not the label of a task that this task made")
                 })
+            }
+            Step::Together { labels } => {
+                hold((2..=16).contains(&labels.len()), number, || {
+                    format!("ends {} tasks together, expected 2 to 16", labels.len())
+                })?;
+                for label in labels {
+                    let known = self.waiting.len();
+                    self.waiting.retain(|waiting| waiting != label);
+                    hold(self.waiting.len() < known, number, || {
+                        format!(
+                            "ends `{label}`, which is not the label of a task that this task made, or twice"
+                        )
+                    })?;
+                }
+                Ok(())
             }
             Step::Nest(nest) => self.nest(nest, number),
             Step::Churn(churn) => check_churn(churn, number),
@@ -209,7 +230,7 @@ impl Place {
             powerless: self.powerless && !flags.contains(&NamespaceType::User),
             stranger: self.stranger,
             tight: self.tight,
-            renames_logged: self.renames_logged,
+            logged: self.logged.clone(),
             init: flags.contains(&NamespaceType::Pid),
             doomed_with_all: self.doomed_with_all,
             ..Self::default()
@@ -226,6 +247,15 @@ impl Place {
             );
         }
         hold(spawn.fault.is_none(), number, || "has a fault but expects no failure".into())?;
+        if let Some(tid) = spawn.tid {
+            let at_home = !self.pid && !spawn.flags.contains(&NamespaceType::Pid);
+            let fits = spawn.call == SpawnCall::Clone3 && at_home && (301..1 << 22).contains(&tid);
+            hold(fits, number, || {
+                format!(
+                    "asks for number {tid} (hint: clone3, 301 to 4194303, below kernel.pid_max, in the initial pid namespace and not in a repeat)"
+                )
+            })?;
+        }
         hold(spawn.since.is_none() || spawn.label.is_none(), number, || {
             "has a label, which others may need, so it cannot be left out".into()
         })?;
@@ -395,13 +425,37 @@ impl Place {
         if kind.is_packet() {
             self.check_packet(number)?;
         }
-        hold(kind != ProbeKind::Rename || self.renames_logged, number, || {
-            "is a probe Rename without a rule that logs it (hint: rule, list exit, action always, calls = [\"rename\"])".into()
+        let rule = match kind {
+            ProbeKind::Rename => Some((RuleCall::Rename, "exit", "rename")),
+            ProbeKind::IoUringInline | ProbeKind::IoUringPoller => {
+                Some((RuleCall::UringOpenat, "io_uring", "uring_openat"))
+            }
+            _ => None,
+        };
+        if let Some((call, list, name)) = rule {
+            hold(self.logged.contains(&call), number, || {
+                format!(
+                    "is a probe {kind:?} without a rule that logs it (hint: rule, list {list}, action always, calls = [\"{name}\"])"
+                )
+            })?;
+        }
+        hold(kind != ProbeKind::IoUringReused, number, || {
+            "is a probe IoUringReused, which is what becomes of an IoUring if it finds a worker (hint: io_uring)".into()
+        })?;
+        hold(kind != ProbeKind::Promiscuous || self.net && !self.powerless, number, || {
+            "renames the loopback device, so it needs a network namespace of its own and power over it".into()
         })?;
         hold(!(self.stranger && matches!(kind, ProbeKind::Rename | ProbeKind::IoUring)), number, || {
             format!("is a probe {kind:?} of a user who may not write to the root folder")
         })?;
-        let netlink = matches!(kind, ProbeKind::UserMessage | ProbeKind::ConfigChange | ProbeKind::Listener);
+        let netlink = matches!(
+            kind,
+            ProbeKind::UserMessage
+                | ProbeKind::UserLogin
+                | ProbeKind::UserAnomaly
+                | ProbeKind::ConfigChange
+                | ProbeKind::Listener
+        );
         hold(!(self.user && (netlink || kind == ProbeKind::Login)), number, || {
             format!(
                 "is a probe {kind:?} outside the initial user namespace, where audit refuses it (hint: syscall, seccomp)"

@@ -209,7 +209,7 @@ fn what_the_checker_looks_at_does_not_show() {
     let status = AuditStatus { lost: 3, ..AuditStatus::default() };
     for act in [Act::Fence { number: 4 }, Act::Audit(AuditFact::Status { when: When::After, status })] {
         let fact = Fact { actor: ROOT, number: 99, tid: 1, pid: 1, step: 0, act };
-        items.push(Item { fact, definition: None, attribution: None, after: Vec::new() });
+        items.push(Item { fact, position: 1000, definition: None, attribution: None, after: Vec::new() });
     }
     if let Act::Probe { token, .. } = &mut item(&mut story, CONTAINER, PROBE).fact.act {
         *token = 1000;
@@ -223,7 +223,7 @@ fn what_the_checker_looks_at_does_not_show() {
         step: 0,
         act: Act::Audit(AuditFact::Enabled(false)),
     };
-    let last = Item { fact, definition: None, attribution: None, after: Vec::new() };
+    let last = Item { fact, position: 1000, definition: None, attribution: None, after: Vec::new() };
     story.actors.get_mut(&ROOT).unwrap().push(last);
     assert!(story.form().contains("audit off\n"));
 }

@@ -62,6 +62,7 @@ fn what_is_heard_in_the_order_in_which_it_happened_is_folded_at_once() {
         for item in &world.story.actors[&nstrail_wire::fact::ActorId(actor)][from..to] {
             lineage.joined(&Joined {
                 fact: &item.fact,
+                position: item.position,
                 definition: item.definition.as_ref(),
                 attribution: item.attribution,
             });

@@ -17,6 +17,8 @@ use crate::snapshot::{Canonical, Lineage, Title};
 #[derive(Clone, Debug)]
 pub struct Item {
     pub fact: Fact,
+    /// In the order in which all of it happened.
+    pub position: u64,
     pub definition: Option<NsidOp>,
     pub attribution: Option<Attribution>,
     /// Items that must have come before: an actor, and how many of its items.
@@ -60,10 +62,11 @@ impl Story {
             match ready.get(choose(choices)) {
                 Some(actor) => {
                     let next = given.entry(*actor).or_default();
-                    let Item { fact, definition, attribution, .. } = &self.actors[actor][*next];
+                    let Item { fact, position, definition, attribution, .. } = &self.actors[actor][*next];
                     *next += 1;
                     lineage.joined(&Joined {
                         fact,
+                        position: *position,
                         definition: definition.as_ref(),
                         attribution: *attribution,
                     });
@@ -186,9 +189,10 @@ impl World {
         after: Vec<(ActorId, usize)>,
     ) {
         let task = &self.tasks[&actor];
+        let position = self.story.actors.values().map(Vec::len).sum::<usize>() as u64;
         let items = self.story.actors.entry(actor).or_default();
         let fact = Fact { actor, number: items.len() as u32, tid: task.tid, pid: task.tid, step: 0, act };
-        items.push(Item { fact, definition, attribution, after });
+        items.push(Item { fact, position, definition, attribution, after });
     }
 
     /// New entries for a call with these flags by a task with `old` ones.

@@ -5,6 +5,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
+    ptr,
 };
 
 use super::{
@@ -18,6 +19,7 @@ const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 const VETH_INFO_PEER: u16 = 1;
 /// LOOPBACK_IFINDEX: the same in every network namespace.
 const LOOPBACK: u32 = 1;
+pub const LOOPBACK_NAME: &str = "lo";
 /// A locally administered address. Both ends of a pair have it, so that what one sends is for the other.
 const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -59,19 +61,52 @@ fn route() -> Vec<u8> {
 /// Brings the task's loopback device up.
 pub fn bring_loopback_up() -> io::Result<()> {
     let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    bring_up("lo", socket.as_raw_fd(), 0)
+    bring_up(LOOPBACK_NAME, socket.as_raw_fd(), 0)
 }
 
 /// Brings a device of the socket's network namespace up, with flags of its own.
 pub fn bring_up(name: &str, socket: RawFd, flags: libc::c_int) -> io::Result<()> {
+    set_flags(name, socket, libc::IFF_UP | libc::IFF_RUNNING | flags)
+}
+
+/// Gives a device these flags and no others.
+pub fn set_flags(name: &str, socket: RawFd, flags: libc::c_int) -> io::Result<()> {
+    let mut request = request_about(name);
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    control(socket, libc::SIOCSIFFLAGS, &request)
+}
+
+/// Takes a device of the task's down, and does something while it has another name.
+pub fn with_name(name: &str, other: &str, act: impl FnOnce(RawFd) -> io::Result<()>) -> io::Result<()> {
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let socket = socket.as_raw_fd();
+    // A device that is up keeps its name.
+    set_flags(name, socket, 0)?;
+    rename(name, other, socket)?;
+    let result = act(socket);
+    rename(other, name, socket).and(result)
+}
+
+fn rename(from: &str, to: &str, socket: RawFd) -> io::Result<()> {
+    let mut request = request_about(from);
+    request.ifr_ifru.ifru_newname = request_about(to).ifr_name;
+    control(socket, libc::SIOCSIFNAME, &request)
+}
+
+fn request_about(name: &str) -> libc::ifreq {
     // SAFETY: all-zero is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+    // The last byte stays 0.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING | flags) as libc::c_short;
-    // SAFETY: `request` is what the call takes.
-    let result = unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) };
+    request
+}
+
+fn control(socket: RawFd, number: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
+    // SAFETY: `request` is what the call takes, and it only reads it.
+    let result = unsafe { libc::ioctl(socket, number, ptr::from_ref(request)) };
     inherited::check(result.into()).map(drop)
 }
 

@@ -25,6 +25,8 @@ use super::{error::StepError, inherited};
 pub enum Logger {
     /// net/netfilter/xt_AUDIT.c.
     Xtables,
+    /// The same, where the packet leaves instead of where it comes in.
+    XtablesOut,
     /// net/netfilter/nft_log.c.
     Nftables,
 }
@@ -33,11 +35,26 @@ pub enum Logger {
 pub fn send(logger: Logger, token: u64) -> Result<(), StepError> {
     link::bring_loopback_up().map_err(StepError::call("loopback"))?;
     match logger {
-        Logger::Xtables => xtables::add_rule().map_err(StepError::call("IPT_SO_SET_REPLACE"))?,
+        Logger::Xtables => {
+            xtables::add_rule(xtables::LOCAL_IN).map_err(StepError::call("IPT_SO_SET_REPLACE"))?;
+        }
+        Logger::XtablesOut => {
+            xtables::add_rule(xtables::LOCAL_OUT).map_err(StepError::call("IPT_SO_SET_REPLACE"))?;
+        }
         Logger::Nftables => nftables::add(nftables::INPUT).map_err(StepError::call("NFT_MSG_NEWRULE"))?,
     }
     let [_, _, _, _, _, b, c, d] = token.to_be_bytes();
     exchange(Ipv4Addr::new(127, b, c, d)).map_err(StepError::call("datagram"))
+}
+
+/// Lets the loopback device receive all that passes by, and no longer, under the name `nstTOKEN`.
+pub fn listen_to_all(token: u64) -> Result<(), StepError> {
+    let name = format!("nst{token}");
+    link::with_name(link::LOOPBACK_NAME, &name, |socket| {
+        link::set_flags(&name, socket, libc::IFF_PROMISC)?;
+        link::set_flags(&name, socket, 0)
+    })
+    .map_err(StepError::call("promiscuous loopback"))
 }
 
 fn exchange(address: Ipv4Addr) -> io::Result<()> {

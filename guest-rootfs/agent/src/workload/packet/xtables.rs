@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A rule of iptables: table filter, chain INPUT, UDP, target AUDIT, as iptables would hand it to the kernel
+//! A rule of iptables: table filter, chain INPUT or OUTPUT, UDP, target AUDIT, as iptables would hand it to the kernel
 //! (`struct ipt_replace`).
 
 use std::{io, mem::size_of_val, os::fd::AsRawFd};
@@ -15,19 +15,19 @@ const REPLACE: usize = 96;
 const TARGET: usize = 40;
 /// `sizeof(struct xt_error_target)`, aligned.
 const ERROR_TARGET: usize = 64;
-const LOCAL_IN: usize = 1;
+pub const LOCAL_IN: usize = 1;
 const FORWARD: usize = 2;
-const LOCAL_OUT: usize = 3;
+pub const LOCAL_OUT: usize = 3;
 /// The verdict of a standard target: -NF_ACCEPT - 1.
 const ACCEPT: i32 = -2;
 /// The table as it is before anybody touches it: three policies and the error entry.
 const OLD_ENTRIES: usize = 4;
 
-/// Replaces the table, in the network namespace of the task.
-pub fn add_rule() -> io::Result<()> {
+/// Replaces the table, in the network namespace of the task: the rule stands at this hook.
+pub fn add_rule(hook: usize) -> io::Result<()> {
     let socket = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
     let mut old_counters = [0_u64; 2 * OLD_ENTRIES];
-    let table = table(old_counters.as_mut_ptr() as u64);
+    let table = table(hook, old_counters.as_mut_ptr() as u64);
     debug_assert_eq!(size_of_val(&old_counters), 16 * OLD_ENTRIES);
     // SAFETY: `table` is readable for its length, and the counters that it points to are writable.
     let result = unsafe {
@@ -43,20 +43,22 @@ pub fn add_rule() -> io::Result<()> {
 }
 
 /// `struct ipt_replace` with its entries.
-fn table(old_counters: u64) -> Vec<u8> {
+fn table(at: usize, old_counters: u64) -> Vec<u8> {
     let audit = entry(libc::IPPROTO_UDP as u16, &target("AUDIT", &0_u64.to_ne_bytes(), TARGET));
     let policy = entry(0, &target("", &ACCEPT.to_ne_bytes(), TARGET));
     let error = entry(0, &target("ERROR", b"ERROR", ERROR_TARGET));
-    let entries = [&audit[..], &policy, &policy, &policy, &error].concat();
-    let (input, forward, output) = (0, audit.len() + policy.len(), audit.len() + 2 * policy.len());
+    let mut entries = Vec::new();
     let mut hooks = [0_u32; 5];
     let mut underflows = [0_u32; 5];
-    for (hook, at, policy_at) in
-        [(LOCAL_IN, input, audit.len()), (FORWARD, forward, forward), (LOCAL_OUT, output, output)]
-    {
-        hooks[hook] = at as u32;
-        underflows[hook] = policy_at as u32;
+    for hook in [LOCAL_IN, FORWARD, LOCAL_OUT] {
+        hooks[hook] = entries.len() as u32;
+        if hook == at {
+            entries.extend_from_slice(&audit);
+        }
+        underflows[hook] = entries.len() as u32;
+        entries.extend_from_slice(&policy);
     }
+    entries.extend_from_slice(&error);
     let mut bytes = vec![0; 32];
     bytes[..6].copy_from_slice(b"filter");
     let valid = 1_u32 << LOCAL_IN | 1 << FORWARD | 1 << LOCAL_OUT;
@@ -95,19 +97,23 @@ mod tests {
 
     #[test]
     fn a_table_has_the_lengths_that_it_claims() {
-        let table = table(0);
-        let word = |at: usize| u32::from_ne_bytes(table[at..at + 4].try_into().unwrap()) as usize;
-        assert_eq!(table.len(), REPLACE + word(40));
-        let mut at = REPLACE;
-        let mut entries = Vec::new();
-        while at < table.len() {
-            entries.push(at - REPLACE);
-            at += u16::from_ne_bytes(table[at + 90..at + 92].try_into().unwrap()) as usize;
-        }
-        assert_eq!((at, entries.len()), (table.len(), word(36)));
-        for hook in [LOCAL_IN, FORWARD, LOCAL_OUT] {
-            assert!(entries.contains(&word(44 + 4 * hook)));
-            assert!(entries.contains(&word(64 + 4 * hook)));
+        for hook in [LOCAL_IN, LOCAL_OUT] {
+            let table = table(hook, 0);
+            let word = |at: usize| u32::from_ne_bytes(table[at..at + 4].try_into().unwrap()) as usize;
+            assert_eq!(table.len(), REPLACE + word(40));
+            let mut at = REPLACE;
+            let mut entries = Vec::new();
+            while at < table.len() {
+                entries.push(at - REPLACE);
+                at += u16::from_ne_bytes(table[at + 90..at + 92].try_into().unwrap()) as usize;
+            }
+            assert_eq!((at, entries.len()), (table.len(), word(36)));
+            for other in [LOCAL_IN, FORWARD, LOCAL_OUT] {
+                let (begin, policy) = (word(44 + 4 * other), word(64 + 4 * other));
+                assert!(entries.contains(&begin) && entries.contains(&policy));
+                // The rule stands ahead of the policy, and nowhere else is one.
+                assert_eq!(begin != policy, other == hook);
+            }
         }
     }
 }
