@@ -11,6 +11,7 @@ mod census;
 mod collector;
 mod control;
 mod drops;
+mod exposed;
 mod ledger;
 mod marker;
 mod mounts;

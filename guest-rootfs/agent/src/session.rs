@@ -8,7 +8,7 @@ use std::{
 };
 
 use nstrail_wire::{
-    fact::{Act, Call, When},
+    fact::{Act, AuditFact, Call, When},
     frame::FrameDecoder,
     message::{self, GuestMessage, HostMessage, PROTOCOL},
     namespace::NamespaceSet,
@@ -19,6 +19,7 @@ use crate::{
     census::own_set,
     collector::{LAST_FENCE, command::Command},
     control::{AuditControl, AuditController},
+    exposed::exposed,
     ledger::Ledger,
     marker,
     mounts::{self, MountError},
@@ -102,6 +103,9 @@ impl Session<'_> {
         self.ledger
             .write_main(Act::Start { parent: None, call: Call::Boot, flags: 0, parent_set, set })
             .map_err(step("ledger"))?;
+        for path in exposed().map_err(step("names in /proc"))? {
+            self.ledger.write_main(Act::Audit(AuditFact::Exposed { path })).map_err(step("ledger"))?;
+        }
         self.control.tell_state(When::Before).map_err(step("state of audit"))?;
         self.control.fence(FIRST_FENCE).map_err(step("first fence"))?;
 

@@ -52,6 +52,7 @@ invariants! {
     RecEoe "NS-REC-EOE" sure "No record of an event follows its EOE.";
     RecLost "NS-REC-LOST" sure "Where everybody who logs can wait for room, no record is lost.";
     G1Set "NS-G1-SET" loss "Every task of an auditnsid holds the set of its definition, from joining to leaving it.";
+    G1Hidden "NS-G1-HIDDEN" sure "No file of /proc shows an auditnsid.";
     G2Series "NS-G2-SERIES" sure "The log has auditnsid records at all.";
     G2Init "NS-G2-INIT" loss "One op=init record, ahead of all tasks' records, defines 0x1 as the set of the first task.";
     G2Missing "NS-G2-MISSING" loss "Each successful operation that moves a task has a definition.";

@@ -17,7 +17,15 @@ use nstrail_wire::{
     namespace::{CLONE_NEW_ALL, CLONE_THREAD, CLONE_VM, NamespaceEntry, NamespaceSet, NamespaceType},
 };
 
-use super::{core::Core, event::ProbeEvent, finding::Raw, hash::Map, pairing::Move, sets::Definition};
+use super::{
+    core::Core,
+    event::ProbeEvent,
+    finding::{Finding, Raw},
+    hash::Map,
+    invariant::Invariant,
+    pairing::Move,
+    sets::Definition,
+};
 
 /// Which set a task is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,10 +442,18 @@ impl Core {
             Act::Ids { .. } => self.figures.ids_told += 1,
             Act::Fence { .. } => {}
             Act::Audit(audit) => {
-                if let AuditFact::Enabled(on) = audit {
-                    self.ledger.dark = !on;
-                    // Odd while audit is off.
-                    self.ledger.windows += 1;
+                match audit {
+                    AuditFact::Enabled(on) => {
+                        self.ledger.dark = !on;
+                        // Odd while audit is off.
+                        self.ledger.windows += 1;
+                    }
+                    AuditFact::Exposed { path } => {
+                        let expected = "no file of /proc that shows an auditnsid";
+                        let finding = Finding::new(Invariant::G1Hidden, expected, path.clone());
+                        self.findings.push(finding.fact(position, &item.fact));
+                    }
+                    _ => {}
                 }
                 self.loss.audit(audit);
             }

@@ -105,6 +105,7 @@ impl LossEvidence {
                 }
                 self.enabled = on;
             }
+            AuditFact::Exposed { .. } => {}
             AuditFact::Rule { list, .. } => self.foreign_rules -= i64::from(suppresses(list)),
         }
     }

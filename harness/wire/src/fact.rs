@@ -214,6 +214,8 @@ pub enum AuditFact {
     Enabled(bool),
     /// The agent added (true) or deleted a rule of this list (`AUDIT_FILTER_*`), while audit was on.
     Rule { list: u32, added: bool },
+    /// A file of /proc, or a field of one (`FILE: FIELD`), that by its name shows an auditnsid.
+    Exposed { path: String },
 }
 
 /// When a state was read.

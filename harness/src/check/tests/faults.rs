@@ -842,3 +842,14 @@ fn a_loss_where_everybody_waits_is_a_finding() {
     assert_eq!(run(false), (Outcome::Inconclusive, vec![]));
     assert_eq!(run(true), (Outcome::Failed, vec![Invariant::RecLost]));
 }
+
+/// Nobody may read a number but in the log.
+#[test]
+fn a_number_in_proc_is_caught() {
+    let mut sim = story();
+    sim.tell(0, Act::Audit(AuditFact::Exposed { path: "/proc/self/auditnsid".to_owned() }));
+    sim.finish();
+    let result = check_sim(&sim);
+    assert_eq!(result.counts.into_keys().collect::<Vec<_>>(), [Invariant::G1Hidden]);
+    assert!(result.findings[0].found.contains("/proc/self/auditnsid"), "{:?}", result.findings);
+}

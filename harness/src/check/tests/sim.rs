@@ -157,7 +157,7 @@ impl Sim {
         self.tell(0, Act::Audit(AuditFact::Rules { when, exclude: 0, task_never: 0, other: 3 }));
     }
 
-    fn tell(&mut self, task: usize, act: Act) {
+    pub fn tell(&mut self, task: usize, act: Act) {
         let task = &mut self.tasks[task];
         let fact =
             Fact { actor: task.actor, number: task.number, tid: task.tid, pid: task.pid, step: 0, act };
