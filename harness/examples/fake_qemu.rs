@@ -31,7 +31,7 @@ use nstrail::{
 use nstrail_audit::record::split_line;
 use nstrail_wire::{
     batch,
-    frame::{FrameEncoder, HEADER_LEN},
+    frame::{FrameDecoder, FrameEncoder, HEADER_LEN},
     message::{self, GuestMessage, PROTOCOL},
 };
 
@@ -191,7 +191,17 @@ fn play(machine: &mut Machine, arguments: &[String]) {
     }
     let frame = machine.frame("audit", &batch);
     machine.raw("audit", &frame);
-    machine.raw("control", &fs::read(recording.join("ledger.frames")).unwrap());
+    let mut decoder = FrameDecoder::new();
+    decoder.extend(&fs::read(recording.join("ledger.frames")).unwrap());
+    while let Some(payload) = decoder.next_frame().unwrap() {
+        // It was recorded by an agent of its time, and is played by one of now.
+        if let Ok(GuestMessage::Hello { .. }) = message::decode(payload) {
+            machine.hello();
+        } else {
+            let frame = machine.frame("control", payload);
+            machine.raw("control", &frame);
+        }
+    }
 }
 
 /// Rolls the dice (Marsaglia's xorshift) once.

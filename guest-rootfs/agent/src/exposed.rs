@@ -10,6 +10,9 @@ use std::{
 const FOLDERS: [&str; 4] = ["/proc/self", "/proc/self/attr", "/proc/thread-self", "/proc/sys/kernel"];
 const FILES: [&str; 2] = ["/proc/self/status", "/proc/thread-self/status"];
 
+/// No fact is long.
+const LONGEST: usize = 100;
+
 /// Files of /proc, and fields of files (`FILE: FIELD`), that by their name show an auditnsid.
 ///
 /// # Errors
@@ -25,7 +28,7 @@ pub fn exposed() -> io::Result<Vec<String>> {
         found.extend(fields(&text).map(|field| format!("{file}: {field}")));
     }
     found.sort();
-    Ok(found)
+    Ok(found.into_iter().map(|path| path.chars().take(LONGEST).collect()).collect())
 }
 
 fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {

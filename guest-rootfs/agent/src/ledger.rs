@@ -321,6 +321,7 @@ mod tests {
                 multicast_drops: u64::MAX,
             }),
             Act::Audit(AuditFact::Enabled(true)),
+            Act::Audit(AuditFact::Exposed { path: "\u{10ffff}".repeat(100) }),
             Act::Ids { ids: NamespaceIds([u64::MAX; 10]) },
             Act::Received { token: u64::MAX, by: actor, netns: u32::MAX },
             Act::Childless { of: actor, call: Call::Exec },

@@ -28,6 +28,9 @@ impl Core {
         set: &NamespaceSet,
     ) {
         let key = probe_key(kind, token, item.fact.pid);
+        if matches!(kind, ProbeKind::IoUring | ProbeKind::IoUringPoller) {
+            self.uses_uring(actor, kind);
+        }
         match &item.awaited {
             Awaited::Event(event) => {
                 self.figures.probes += 1;
@@ -49,16 +52,6 @@ impl Core {
                     self.ledger.expectations.insert(key, Expectation { epoch: item.epoch, name, netns });
                     self.more_events(key);
                 }
-                if matches!(kind, ProbeKind::IoUring | ProbeKind::IoUringPoller)
-                    && let Hold::Set(id) = actor.hold
-                {
-                    if kind == ProbeKind::IoUring {
-                        actor.uring.push(id);
-                    }
-                    if let Some(set) = self.sets.get_mut(id) {
-                        set.uring = true;
-                    }
-                }
             }
             Awaited::NoEvent => {
                 let expected = format!("an event of kind {kind:?} with token {token}");
@@ -66,6 +59,24 @@ impl Core {
                     .push(Finding::new(Invariant::G7Probe, expected, "none").fact(item.position, &item.fact));
             }
             _ => {}
+        }
+    }
+
+    /// It has a worker from now on that was made in its set, or had a thread that polled for it.
+    fn uses_uring(&mut self, actor: &mut Actor, kind: ProbeKind) {
+        let made_in = match actor.hold {
+            Hold::Boot => Some(None),
+            Hold::Set(id) => Some(Some(id)),
+            Hold::Silent(_) | Hold::Unknown => None,
+        };
+        if kind == ProbeKind::IoUring {
+            actor.uring.extend(made_in);
+            actor.uring_unnamed |= made_in.is_none();
+        }
+        if let Hold::Set(id) = actor.hold
+            && let Some(set) = self.sets.get_mut(id)
+        {
+            set.uring = true;
         }
     }
 
@@ -106,18 +117,15 @@ impl Core {
     }
 
     pub fn check_attribution(&mut self, actor: &Actor, item: &Item, kind: ProbeKind, event: &ProbeEvent) {
+        // A worker of io_uring keeps the set in which it was made: the one of now, if it is new or nobody knows.
+        let worker = matches!(kind, ProbeKind::IoUring | ProbeKind::IoUringReused) && !event.syscall;
+        let made_before = worker && actor.uring.contains(&event.name);
+        let known = kind == ProbeKind::IoUringReused && !actor.uring.is_empty() && !actor.uring_unnamed;
         let right = match actor.hold {
+            _ if worker && known => made_before,
+            _ if made_before || (worker && actor.uring_unnamed) => true,
             Hold::Boot => event.name.is_none(),
-            Hold::Set(id) => {
-                // A worker of io_uring keeps the set in which it was made: the one of now, if it is new or nobody knows.
-                let made_before = || event.name.is_some_and(|name| actor.uring.contains(&name));
-                match kind {
-                    _ if event.syscall => event.name == Some(id),
-                    ProbeKind::IoUring => event.name == Some(id) || made_before(),
-                    ProbeKind::IoUringReused if !actor.uring.is_empty() => made_before(),
-                    _ => event.name == Some(id),
-                }
-            }
+            Hold::Set(id) => event.name == Some(id),
             Hold::Silent(index) => {
                 if let (Some(name), Some(set)) = (event.name, self.ledger.silent.get_mut(index))
                     && let Some(raw) = event.raws.first()

@@ -114,8 +114,10 @@ pub(super) struct Actor {
     pub visited: Vec<(u64, ActorId)>,
     /// Tasks that it has seen since its last census.
     seen: Vec<ActorId>,
-    /// Sets it was in when it used io_uring: a worker may keep them.
-    pub uring: Vec<u64>,
+    /// What workers of io_uring that it may have may name: the sets it was in when it used io_uring, `None` for set 1.
+    pub uring: Vec<Option<u64>>,
+    /// It also did while it was in a set that has no name here.
+    pub uring_unnamed: bool,
     pub ended_epoch: u64,
     /// Position of the fact judged last.
     pub last_position: u64,
@@ -154,6 +156,7 @@ impl Actor {
             visited: Vec::new(),
             seen: Vec::new(),
             uring: Vec::new(),
+            uring_unnamed: false,
             ended_epoch: 0,
             last_position: 0,
             windows: 0,

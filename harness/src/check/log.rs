@@ -50,6 +50,7 @@ pub(super) struct Undefined {
 #[derive(Debug, Clone, Copy)]
 struct Closed {
     named: bool,
+    ended: bool,
     release_alone: bool,
 }
 
@@ -207,6 +208,14 @@ impl Core {
                     )
                     .record(&raw()),
                 );
+            }
+            if closed.ended {
+                let finding = Finding::new(
+                    Invariant::RecEoe,
+                    "nothing behind the EOE of its event",
+                    format!("a record of type {}", record.kind),
+                );
+                self.findings.push(finding.record(&raw()));
             }
             if record.kind == Kind::NSID && closed.named {
                 self.findings.push(
@@ -485,13 +494,15 @@ impl Core {
         let release_alone = !event.releases.is_empty() && event.definitions.is_empty();
         // Of an event that was closed before only the rest is here.
         if !event.names.is_empty()
-            && usize::try_from(event.records) == Ok(event.names.len())
+            && usize::try_from(event.records - u32::from(event.end)) == Ok(event.names.len())
             && !self.log.closed.contains_key(&stamp)
         {
             let expected = "another record in the event that an AUDIT_NSID is of";
             self.findings.push(Finding::new(Invariant::G7Alone, expected, "none").records(&event.raws));
         }
-        self.log.closed.insert(stamp, Closed { named: !event.names.is_empty(), release_alone });
+        self.log
+            .closed
+            .insert(stamp, Closed { named: !event.names.is_empty(), ended: event.end, release_alone });
         self.log.closed_order.push_back(stamp);
         if self.log.closed_order.len() > CLOSED
             && let Some(oldest) = self.log.closed_order.pop_front()

@@ -125,7 +125,7 @@ impl Child {
         self.pidfd.try_clone().map(ExitFd)
     }
 
-    /// CPU time that it has used so far, as far as the kernel can still tell.
+    /// CPU time that it has used so far, as far as the kernel can still tell. Of one that is confined, that of what confines it.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
         let stat = after_name(self.pid)?;

@@ -136,8 +136,10 @@ impl Incarnations {
     pub(super) fn made(&mut self, type_name: &'static str, inum: u32, at: Moment, origin: &Arc<Origin>) {
         let slot = self.slots.entry((type_name, inum)).or_default();
         slot.made.push_back((at, Arc::clone(origin)));
-        if slot.made.len() > REMEMBERED {
-            slot.made.pop_front();
+        if slot.made.len() > REMEMBERED
+            && let Some((oldest, _)) = slot.made.iter().enumerate().min_by_key(|(_, (made, _))| made.position)
+        {
+            slot.made.remove(oldest);
         }
         let joins = std::mem::take(&mut slot.joins);
         for (at, join) in joins {

@@ -133,7 +133,10 @@ pub(super) fn record(record_type: u16) -> Cow<'static, str> {
         1335 => "EVENT_LISTENER",
         1326 => "SECCOMP",
         1336 => "URINGOP",
+        1112 => "USER_LOGIN",
+        1700 => "ANOM_PROMISCUOUS",
         1701 => "ANOM_ABEND",
+        2100 => "ANOM_LOGIN_FAILURES",
         other => return Cow::Owned(format!("record {other}")),
     })
 }

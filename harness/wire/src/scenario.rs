@@ -40,7 +40,7 @@ pub struct Scenario {
     /// Kconfig symbols (without `CONFIG_`) that the kernel must have built in; without them the scenario is skipped.
     #[serde(default)]
     pub needs: Vec<String>,
-    /// Whether audit is on from boot. If not, the collector turns it on, and what `op=init` is told then.
+    /// Whether audit is on from boot. If not, the collector turns it on, and `op=init` is logged then.
     #[serde(default = "default_audit_at_boot")]
     pub audit_at_boot: bool,
     /// Steps, in order.

@@ -84,6 +84,10 @@ impl Meeting {
             if looks.is_multiple_of(4096) {
                 // SAFETY: plain system call.
                 unsafe { libc::sched_yield() };
+                if self.expected.load(Ordering::Acquire) == 0 {
+                    // Another task gave up, and may be one of those that are waited for.
+                    break;
+                }
             }
             std::hint::spin_loop();
         }
@@ -155,6 +159,7 @@ impl Shared {
         self.error_step.store(step, Ordering::Relaxed);
         self.error_length.store(bytes.len() as u32, Ordering::Relaxed);
         self.error_state.store(2, Ordering::Release);
+        self.meeting.call(0);
     }
 
     /// The first error.

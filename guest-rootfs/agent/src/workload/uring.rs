@@ -119,14 +119,15 @@ impl Drop for Mapping {
 /// Makes the directory `/nstrail-token-TOKEN` by io_uring, and removes it by an ordinary call. Gives what is known of the worker that did it.
 pub fn make_directory(token: u64) -> Result<ProbeKind, StepError> {
     let path = CString::new(format!("/nstrail-token-{token}")).unwrap_or_default();
-    let before = workers().map_err(StepError::call("list of io_uring workers"))?;
+    let before = Threads::now().map_err(StepError::call("list of threads"))?;
     let result = submit(Poll::No, IORING_OP_MKDIRAT, &path, 0o700).map_err(StepError::call("io_uring"))?;
-    let after = workers().map_err(StepError::call("list of io_uring workers"))?;
+    let after = Threads::now().map_err(StepError::call("list of threads"))?;
     refused("mkdirat by io_uring", result)?;
     // SAFETY: `path` is a C string.
     let result = unsafe { libc::rmdir(path.as_ptr()) };
     inherited::check(result.into()).map_err(StepError::call("rmdir"))?;
-    let reused = !before.is_empty() && before == after;
+    // A worker has its name when it has run, but can be there before: a new thread of any name might be one.
+    let reused = before.has_worker && before.numbers == after.numbers;
     Ok(if reused { ProbeKind::IoUringReused } else { ProbeKind::IoUring })
 }
 
@@ -149,17 +150,26 @@ fn refused(what: &'static str, result: i32) -> Result<(), StepError> {
     Ok(())
 }
 
-/// The threads of this process that io_uring has made to work (io_uring/io-wq.c names them), by number.
-fn workers() -> io::Result<Vec<u32>> {
-    let mut workers = onlooker::numbers(c"self/task")?;
-    workers.retain(|tid| {
-        let path = CString::new(format!("self/task/{tid}/comm")).unwrap_or_default();
-        let mut room = [0; 32];
-        // One that is gone by now is none.
-        inherited::read_proc(&path, &mut room).is_ok_and(|name| name.starts_with(b"iou-wrk-"))
-    });
-    workers.sort_unstable();
-    Ok(workers)
+/// The threads of this process.
+struct Threads {
+    numbers: Vec<u32>,
+    /// One of them is a worker of io_uring (io_uring/io-wq.c names them).
+    has_worker: bool,
+}
+
+impl Threads {
+    fn now() -> io::Result<Self> {
+        let mut numbers = onlooker::numbers(c"self/task")?;
+        numbers.sort_unstable();
+        let is_worker = |tid: &u32| {
+            let path = CString::new(format!("self/task/{tid}/comm")).unwrap_or_default();
+            let mut room = [0; 32];
+            // One that is gone by now is none.
+            inherited::read_proc(&path, &mut room).is_ok_and(|name| name.starts_with(b"iou-wrk-"))
+        };
+        let has_worker = numbers.iter().any(is_worker);
+        Ok(Self { numbers, has_worker })
+    }
 }
 
 /// `length` is what the operation has in that field: the mode of a new directory.

@@ -853,3 +853,67 @@ fn a_number_in_proc_is_caught() {
     assert_eq!(result.counts.into_keys().collect::<Vec<_>>(), [Invariant::G1Hidden]);
     assert!(result.findings[0].found.contains("/proc/self/auditnsid"), "{:?}", result.findings);
 }
+
+/// What stands behind the end of an event, soon or long after it, is lost for readers that have closed it by then.
+#[test]
+fn a_record_behind_the_end_of_its_event_is_caught() {
+    for late in [false, true] {
+        let mut sim = story();
+        let is = |kind: u16, serial: u32| move |line: &Line| line.kind == kind && line.serial == serial;
+        let named = |line: &Line| line.kind == 1341 && sim.log.iter().any(is(1320, line.serial));
+        let at = sim.log.iter().position(named).unwrap();
+        let end = sim.log.iter().position(is(1320, sim.log[at].serial)).unwrap();
+        let named = sim.log.remove(at);
+        sim.log.insert(if late { sim.log.len() } else { end }, named);
+        assert!(check_sim(&sim).counts.contains_key(&Invariant::RecEoe), "{late}");
+    }
+}
+
+/// An event that is there for the sake of its attribution, with an end or without.
+#[test]
+fn an_attribution_alone_is_caught() {
+    for with_end in [false, true] {
+        let mut sim = Sim::new();
+        let container = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        sim.go_on(container);
+        let serial = sim.serial();
+        sim.push(1341, serial, "auditnsid=0x2".to_owned());
+        if with_end {
+            sim.push(1320, serial, String::new());
+        }
+        sim.exit(container, true);
+        sim.reap(container, 0);
+        sim.finish();
+        assert_eq!(
+            check_sim(&sim).counts.into_keys().collect::<Vec<_>>(),
+            [Invariant::G7Alone],
+            "{with_end}"
+        );
+    }
+}
+
+/// A worker of io_uring that was there before its task moved names the set that it was made in, and not the one of now.
+#[test]
+fn a_worker_that_was_there_before_is_held_against_its_own_set() {
+    let run = |own: bool| {
+        let mut sim = Sim::new();
+        let owner = sim.clone(0, Call::Clone3, NamespaceType::Uts.flag());
+        // It stays in the set for the worker.
+        let stays = sim.clone(owner, Call::Fork, 0);
+        sim.probe(owner, ProbeKind::IoUring);
+        sim.unshare(owner, NamespaceType::Ipc.flag());
+        sim.probe(owner, ProbeKind::IoUringReused);
+        if own {
+            let at = sim.log.iter().rposition(|line| line.kind == 1341).unwrap();
+            sim.log[at].body = "auditnsid=0x2".to_owned();
+        }
+        sim.exit(stays, true);
+        sim.reap(stays, 0);
+        sim.exit(owner, true);
+        sim.reap(owner, 0);
+        sim.finish();
+        check_sim(&sim).counts.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(run(true), []);
+    assert_eq!(run(false), [Invariant::G7Right]);
+}

@@ -165,12 +165,12 @@ impl Sim {
         self.ledger.push(fact);
     }
 
-    fn serial(&mut self) -> u32 {
+    pub fn serial(&mut self) -> u32 {
         self.serial += 1;
         self.serial
     }
 
-    fn push(&mut self, kind: u16, serial: u32, body: String) {
+    pub fn push(&mut self, kind: u16, serial: u32, body: String) {
         if self.audit {
             self.log.push(Line { kind, serial, body });
         }

@@ -23,8 +23,9 @@ use super::{
 pub(super) struct Place {
     /// Labels that a setns can name.
     labels: Vec<String>,
-    /// Labels of children that wait.
+    /// Labels of children that wait, and of those that have such children themselves.
     waiting: Vec<String>,
+    parents: Vec<String>,
     /// Namespaces that are held.
     pins: Vec<Pin>,
     /// Labels that a datagram can be sent to, and whether this task will be one.
@@ -87,9 +88,9 @@ impl Place {
             | Step::Audit { .. }
             | Step::Meddle(_)
             | Step::Backlog { .. }
-            | Step::Lock {} => {
-                hold(false, number, || "is for the outermost list (fence, rule, audit, backlog)".into())
-            }
+            | Step::Lock {} => hold(false, number, || {
+                "is for the outermost list (fence, rule, audit, backlog, lock, meddle)".into()
+            }),
             Step::Spawn(spawn) => self.spawn(spawn, number),
             Step::Unshare(unshare) => self.unshare(unshare, number),
             Step::Setns(setns) => self.setns(setns, number),
@@ -126,11 +127,16 @@ impl Place {
                     format!("ends {} tasks together, expected 2 to 16", labels.len())
                 })?;
                 for label in labels {
+                    hold(!self.parents.contains(label), number, || {
+                        format!(
+                            "ends `{label}` together with others, which has labelled tasks of its own to end first"
+                        )
+                    })?;
                     let known = self.waiting.len();
                     self.waiting.retain(|waiting| waiting != label);
                     hold(self.waiting.len() < known, number, || {
                         format!(
-                            "ends `{label}`, which is not the label of a task that this task made, or twice"
+                            "ends `{label}`, which is not the label of a task that this task made, or names it twice"
                         )
                     })?;
                 }
@@ -165,7 +171,7 @@ impl Place {
                 Ok(())
             }
             Step::Datagram(datagram) => {
-                self.check_packet(number)?;
+                self.check_room(number)?;
                 let target = &datagram.target;
                 hold(self.listeners.contains(target), number, || {
                     format!(
@@ -248,11 +254,12 @@ impl Place {
         }
         hold(spawn.fault.is_none(), number, || "has a fault but expects no failure".into())?;
         if let Some(tid) = spawn.tid {
-            let at_home = !self.pid && !spawn.flags.contains(&NamespaceType::Pid);
+            let at_home =
+                !self.pid && !self.user && !self.powerless && !spawn.flags.contains(&NamespaceType::Pid);
             let fits = spawn.call == SpawnCall::Clone3 && at_home && (301..1 << 22).contains(&tid);
             hold(fits, number, || {
                 format!(
-                    "asks for number {tid} (hint: clone3, 301 to 4194303, below kernel.pid_max, in the initial pid namespace and not in a repeat)"
+                    "asks for number {tid} (hint: clone3, 301 to 4194303, below kernel.pid_max, by a task with its capabilities in the initial user and pid namespaces)"
                 )
             })?;
         }
@@ -313,6 +320,9 @@ impl Place {
             self.waiting.push(label.clone());
             if inside.listens {
                 self.listeners.push(label.clone());
+            }
+            if !inside.waiting.is_empty() {
+                self.parents.push(label.clone());
             }
         }
         Ok(())
@@ -422,8 +432,8 @@ impl Place {
         hold(!matches!(kind, ProbeKind::Sent | ProbeKind::Received), number, || {
             format!("is a probe {kind:?}, which needs a task to send to (hint: the step `datagram`)")
         })?;
-        if kind.is_packet() {
-            self.check_packet(number)?;
+        if kind.is_packet() || kind == ProbeKind::Promiscuous {
+            self.check_room(number)?;
         }
         let rule = match kind {
             ProbeKind::Rename => Some((RuleCall::Rename, "exit", "rename")),
@@ -466,10 +476,10 @@ impl Place {
         })
     }
 
-    /// What a packet causes is logged where nobody can wait for room.
-    fn check_packet(&self, number: u32) -> Verdict {
+    /// What a packet or a promiscuous device causes is logged where nobody can wait for room.
+    fn check_room(&self, number: u32) -> Verdict {
         hold(!self.tight, number, || {
-            "logs a packet while few records may wait: it might be lost, for it cannot wait (hint: `backlog = {}` before)"
+            "logs what cannot wait while few records may: it might be lost (hint: `backlog = {}` before)"
                 .into()
         })
     }

@@ -73,7 +73,7 @@ pub fn bring_up(name: &str, socket: RawFd, flags: libc::c_int) -> io::Result<()>
 pub fn set_flags(name: &str, socket: RawFd, flags: libc::c_int) -> io::Result<()> {
     let mut request = request_about(name);
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
-    control(socket, libc::SIOCSIFFLAGS, &request)
+    control(socket, libc::SIOCSIFFLAGS, &mut request)
 }
 
 /// Takes a device of the task's down, and does something while it has another name.
@@ -90,7 +90,7 @@ pub fn with_name(name: &str, other: &str, act: impl FnOnce(RawFd) -> io::Result<
 fn rename(from: &str, to: &str, socket: RawFd) -> io::Result<()> {
     let mut request = request_about(from);
     request.ifr_ifru.ifru_newname = request_about(to).ifr_name;
-    control(socket, libc::SIOCSIFNAME, &request)
+    control(socket, libc::SIOCSIFNAME, &mut request)
 }
 
 fn request_about(name: &str) -> libc::ifreq {
@@ -104,9 +104,9 @@ fn request_about(name: &str) -> libc::ifreq {
     request
 }
 
-fn control(socket: RawFd, number: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
-    // SAFETY: `request` is what the call takes, and it only reads it.
-    let result = unsafe { libc::ioctl(socket, number, ptr::from_ref(request)) };
+fn control(socket: RawFd, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: `request` is what the call takes, and may write back.
+    let result = unsafe { libc::ioctl(socket, number, ptr::from_mut(request)) };
     inherited::check(result.into()).map(drop)
 }
 
