@@ -196,8 +196,10 @@ impl Core {
             return event;
         }
         self.figures.events += 1;
+        let mut event = Box::new(OpenEvent::new(position, self.log.epoch));
         if let Some(closed) = self.log.closed.get(&record.stamp).copied() {
             self.figures.events -= 1;
+            event.end = closed.ended;
             let raw = || Raw { position, kind: record.kind.0, bytes: rebuilt(record) };
             if closed.release_alone {
                 self.findings.push(
@@ -209,14 +211,6 @@ impl Core {
                     .record(&raw()),
                 );
             }
-            if closed.ended {
-                let finding = Finding::new(
-                    Invariant::RecEoe,
-                    "nothing behind the EOE of its event",
-                    format!("a record of type {}", record.kind),
-                );
-                self.findings.push(finding.record(&raw()));
-            }
             if record.kind == Kind::NSID && closed.named {
                 self.findings.push(
                     Finding::new(Invariant::G7One, "one AUDIT_NSID in the event", "another one later")
@@ -224,7 +218,7 @@ impl Core {
                 );
             }
         }
-        Box::new(OpenEvent::new(position, self.log.epoch))
+        event
     }
 
     /// Completes events whose window has passed.

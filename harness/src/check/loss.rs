@@ -214,7 +214,7 @@ impl LossEvidence {
             (Some(before), Some(after)) => {
                 demand(
                     before.lost == after.lost,
-                    format!("the kernel lost {} records", after.lost.wrapping_sub(before.lost)),
+                    format!("the kernel lost {} records", self.lost_meanwhile()),
                 );
                 demand(
                     before.lost == 0,
